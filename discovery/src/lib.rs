@@ -1,0 +1,1 @@
+//! Where the nodes of a service are: names in, addresses out.

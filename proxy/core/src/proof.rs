@@ -1,0 +1,157 @@
+//! What a statement does, as far as it has been proven.
+//!
+//! The words in which the classifier (outside the core, with PostgreSQL's own grammar and the
+//! database's catalog) tells a shard what a text may do. It is an allow-list: whatever is not
+//! positively understood is [`Statement::Opaque`]. Knows neither grammar nor catalog.
+
+/// What one text does: the answer to `Operation::Classify`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    /// What each statement of the text does, in order; empty for an empty text.
+    pub statements: Box<[Statement]>,
+    /// For which texts this holds.
+    pub scope: Scope,
+    /// A string literal names the clock ('now', 'today' …), so a prepared form freezes the moment
+    /// of its Parse and must not be shared between Parses.
+    pub freezes: bool,
+}
+
+impl Verdict {
+    /// The verdict on a text of which nothing is known.
+    pub fn opaque(reason: Reason) -> Self {
+        Self {
+            statements: Box::new([Statement::Opaque(reason)]),
+            scope: Scope::Text,
+            freezes: false,
+        }
+    }
+}
+
+/// For which texts a verdict holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// All texts that differ from this one in literals only.
+    Shape,
+    /// This very text: its literals matter.
+    Text,
+}
+
+/// What one statement is proven to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Statement {
+    /// Reads, writes nothing, takes no lock that anything but DDL and LOCK waits for, leaves no
+    /// state behind.
+    Read,
+    /// Writes nothing and leaves no state behind, but may wait or be slow by its nature
+    /// (FOR UPDATE, pg_sleep, advisory locks of the transaction).
+    ReadWaiting,
+    /// Writes, leaves no session state behind, and can run inside a transaction block.
+    Write,
+    /// Changes the catalog (or, like TRUNCATE and LOCK, what others wait for) and leaves no session
+    /// state behind. Verdicts that rest on the catalog are void afterwards.
+    Define,
+    /// Cannot run inside a transaction block (VACUUM, CREATE DATABASE …) and leaves no session
+    /// state behind: one request, alone. The catalog may have changed.
+    Standalone,
+    /// Starts a transaction (BEGIN, START TRANSACTION).
+    Begin,
+    /// Ends a transaction for good, without AND CHAIN (COMMIT, END, ROLLBACK, ABORT).
+    End,
+    /// Makes sense inside a transaction only and leaves nothing beyond it: SAVEPOINT, RELEASE,
+    /// ROLLBACK TO, SET TRANSACTION, SET CONSTRAINTS, SET LOCAL, DECLARE without HOLD, FETCH, MOVE,
+    /// CLOSE of one cursor, COMMIT AND CHAIN, LOCK.
+    Inside,
+    /// COPY from or to the client, of something proven.
+    Copy,
+    /// CALL or DO of something proven to leave no session state; it may commit on its way.
+    Call,
+    /// SET SESSION of one setting.
+    Set(Setting),
+    /// RESET of one setting, or SET … TO DEFAULT. The name is in lower case.
+    Reset(Box<str>),
+    /// RESET ALL.
+    ResetAll,
+    /// DISCARD ALL.
+    DiscardAll,
+    /// DEALLOCATE ALL (DISCARD PLANS is a `Read`: it changes nothing that a session can tell).
+    DeallocateAll,
+    /// CLOSE ALL outside a transaction: there can be WITH HOLD cursors only.
+    CloseAll,
+    /// UNLISTEN *.
+    UnlistenAll,
+    /// SHOW of one setting; the name is in lower case. Writes nothing, leaves nothing.
+    Show(Box<str>),
+    /// Leaves state that only the session itself may see, or cannot be proven not to: the session
+    /// keeps its upstream from here on.
+    Opaque(Reason),
+}
+
+/// A setting and its value in the form that `set_config` takes.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Setting {
+    /// In lower case, as PostgreSQL compares names of settings.
+    pub name: Box<str>,
+    /// As `set_config(name, value, false)` takes it: lists flattened and quoted as PostgreSQL does.
+    pub value: Box<[u8]>,
+}
+
+/// Why a session has to keep its upstream. Shown to operators.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// Session advisory locks.
+    AdvisoryLock,
+    /// The catalog of the database could not be read or understood (yet).
+    CatalogUnknown,
+    /// Above the bounds within which a text is parsed: length, nesting or operators.
+    Complexity,
+    /// A cursor WITH HOLD.
+    HoldCursor,
+    /// LISTEN.
+    Listen,
+    /// A function, operator, cast or type of the database's own that could not be proven.
+    Object,
+    /// SQL-level PREPARE, EXECUTE or DEALLOCATE.
+    Prepare,
+    /// SET ROLE or SET SESSION AUTHORIZATION.
+    Role,
+    /// A table with row-level security or rules, a foreign table, or an unproven view.
+    Relation,
+    /// currval, lastval and their like.
+    Sequence,
+    /// setseed, large-object descriptors, snapshots, LOAD and other state of one process.
+    SessionState,
+    /// Text that does not parse (the node will say so, but we cannot know what it did).
+    Syntax,
+    /// A temporary table, view, sequence or type, or SELECT INTO TEMP.
+    Temporary,
+    /// A trigger that could not be proven.
+    Trigger,
+    /// A kind of statement that is not on the list.
+    Unrecognised,
+}
+
+impl Reason {
+    /// The reason in a word, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AdvisoryLock => "advisory lock",
+            Self::CatalogUnknown => "catalog unknown",
+            Self::Complexity => "statement too complex to classify",
+            Self::HoldCursor => "WITH HOLD cursor",
+            Self::Listen => "LISTEN",
+            Self::Object => "unproven function, operator, cast or type",
+            Self::Prepare => "SQL-level PREPARE",
+            Self::Relation => "unproven relation",
+            Self::Role => "SET ROLE",
+            Self::Sequence => "currval or lastval",
+            Self::SessionState => "state of one process",
+            Self::Syntax => "text that does not parse",
+            Self::Temporary => "temporary object",
+            Self::Trigger => "unproven trigger",
+            Self::Unrecognised => "unrecognised statement",
+        }
+    }
+}
+
+mod catalog;
+pub use catalog::{CATALOG_QUERY, CATALOG_VERSION_QUERY};

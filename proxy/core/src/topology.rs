@@ -1,0 +1,38 @@
+//! What a shard knows about the services it serves.
+//!
+//! Plain values, published whole. Holds no connection and no state of one.
+
+use std::sync::Arc;
+
+use crate::auth::{Auth, Users};
+use crate::event::Address;
+use crate::ids::{ListenerId, ServiceId};
+use crate::permits::Permits;
+
+/// A service as configured, and as one shard serves it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its place in the configuration.
+    pub id: ServiceId,
+    /// The name that users and logs see.
+    pub name: Arc<str>,
+    /// The listeners that lead to it.
+    pub listeners: Vec<ListenerId>,
+    /// Where its node is.
+    pub target: Target,
+    /// How clients are authenticated.
+    pub auth: Auth,
+    /// Who may log in, for [`Auth::Users`].
+    pub users: Arc<Users>,
+    /// The connections that all shards together may hold.
+    pub permits: Arc<Permits>,
+}
+
+/// Where the node of a service is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// At an address that needs no look-up.
+    Address(Address),
+    /// Behind a name: `Operation::Resolve` asks for the addresses at each connect.
+    Name(Arc<str>),
+}

@@ -1,0 +1,2 @@
+//! The binary `manifold`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the tests of manifold share: the simulator and the harness that starts real parts.
