@@ -1,1 +1,3 @@
 //! What the tests of manifold share: the simulator and the harness that starts real parts.
+
+pub mod harness;
