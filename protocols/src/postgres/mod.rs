@@ -3,9 +3,11 @@
 //! Holds framing, messages, startup, authentication and what SQL text looks like. It must not know
 //! sessions, pools or policy. Its invariant: no input, however malformed, makes a decoder panic.
 
+pub mod authentication;
 pub mod backend;
 pub mod frame;
 pub mod frontend;
+pub mod options;
 mod reader;
 pub mod startup;
 mod writer;
