@@ -1,0 +1,153 @@
+//! What a driver is opened with, what it counts, and what can go wrong in opening it.
+//!
+//! Plain values. Invariant: every size and time that a driver uses comes from here.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// Which of the two drivers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Readiness, on every Linux.
+    Epoll,
+    /// Completions, from Linux 6.1 on, where it is allowed.
+    IoUring,
+}
+
+impl Kind {
+    /// The name that settings and logs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Epoll => "epoll",
+            Self::IoUring => "io_uring",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a driver is opened with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Receive buffers that all sockets of the driver share: a power of two, at most 32 768.
+    /// Only io_uring uses them.
+    pub buffers: u16,
+    /// The size of one receive buffer in bytes, at most 1 MiB.
+    pub buffer_bytes: u32,
+    /// Places of the completion queue: at least twice what one pass may complete. Fewer lose
+    /// nothing but cost time.
+    pub completions: u32,
+    /// How long to look for completions in user space before sleeping. Spends a core to save the
+    /// time of a wake-up.
+    pub spin: Option<Duration>,
+    /// When an upstream connection without traffic is first asked whether it still lives.
+    pub keepalive_idle: Duration,
+    /// The time between further such questions.
+    pub keepalive_interval: Duration,
+    /// How many of them may stay without an answer.
+    pub keepalive_retries: u32,
+    /// How long bytes sent to an upstream may stay unacknowledged (TCP_USER_TIMEOUT).
+    pub user_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            buffers: 1024,
+            buffer_bytes: 4096,
+            completions: 4096,
+            spin: None,
+            keepalive_idle: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_retries: 3,
+            user_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a call of [`crate::Driver::wait`] woke up for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Woken {
+    /// Whether a [`crate::Doorbell`] rang since the last pass.
+    pub doorbell: bool,
+    /// How many events were delivered.
+    pub events: u32,
+}
+
+/// What a driver has done since it was opened. Only the driver writes; whoever shows it copies it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Calls of `wait`.
+    pub passes: u64,
+    /// Sockets accepted.
+    pub accepts: u64,
+    /// Times that accepting failed and was put off, mostly for want of descriptors.
+    pub accept_errors: u64,
+    /// Connects begun.
+    pub connects: u64,
+    /// Times that bytes were received.
+    pub receives: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Times that the kernel took bytes to send.
+    pub sends: u64,
+    /// Sends of which the kernel took only a part.
+    pub sends_short: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Receives that ended because no receive buffer was free.
+    pub starved: u64,
+    /// Passes that found the completion queue overflown.
+    pub overflows: u64,
+    /// Completions for connections that were gone. Each is ignored.
+    pub stale: u64,
+}
+
+/// Why a driver could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// This host does not offer io_uring, or not enough of it.
+    #[error("io_uring is not available here: {step}: {source}")]
+    Unavailable {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// This process is out of something, or a limit is too low.
+    #[error("the driver could not be opened: {step}: {source}")]
+    Exhausted {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A value of the configuration is out of its range.
+    #[error("{name} = {value} is out of range: {wanted}")]
+    OutOfRange {
+        /// The field of [`Config`].
+        name: &'static str,
+        /// What it was.
+        value: u64,
+        /// What it has to be.
+        wanted: &'static str,
+    },
+}
+
+impl DriverError {
+    /// Sorts an error of the kernel: those that mean "not to be had here", after which another
+    /// driver may serve, and those that would hit that one just the same.
+    pub(crate) fn from_kernel(step: &'static str, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL) => {
+                Self::Unavailable { step, source }
+            }
+            _ => Self::Exhausted { step, source },
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! The io_uring driver: completions, Linux 6.1 or newer.
+//!
+//! Knows nothing of sessions. Invariant: a socket is closed, and its index free for another use,
+//! only when nothing of it is in flight in the kernel.
+
+mod accept;
+mod buffers;
+mod completion;
+mod connection;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{opcode, squeue};
+use manifold_core::event::{Address, Event, Operation, Socket};
+use manifold_core::ids::{ConnId, ListenerId};
+use manifold_core::time::Instant;
+
+use self::accept::Listening;
+use self::buffers::Buffers;
+use self::connection::{Connection, Sending};
+use self::ring::Ring;
+use crate::clock;
+use crate::config::{Config, Counters, DriverError, Woken};
+use crate::doorbell::Doorbell;
+use crate::listener::Listener;
+use crate::sink::Sink;
+use crate::socket::{self, Outbound};
+use crate::table::Table;
+use crate::token::{Kind, Place, encode_token};
+use crate::waiting::Waiting;
+
+/// The most that one send operation is given, in bytes.
+const SEND_BYTES_MAX: usize = 256 << 10;
+/// After this time without an answer the kernel is not what this driver believes it to be.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// What ring-wide operations carry for a place.
+const NOWHERE: Place = Place {
+    index: u32::MAX,
+    generation: 0,
+};
+
+/// See the documentation of the crate.
+pub(crate) struct Uring {
+    ring: Ring,
+    /// Dropped only if the kernel has nothing in flight that could write to it.
+    buffers: ManuallyDrop<Buffers>,
+    table: Table<Connection>,
+    waiting: Waiting,
+    listeners: Vec<Listening>,
+    is_accepting: bool,
+    /// When accepting is tried again after it failed.
+    accept_retry: Option<Instant>,
+    /// Events that came of operations, to be delivered by the next pass.
+    due: Vec<Event<'static>>,
+    /// Connections that found no receive buffer.
+    starved: Vec<Place>,
+    doorbell: Doorbell,
+    /// Where the kernel writes the doorbell's count. Dropped like the buffers.
+    bell: ManuallyDrop<Box<u64>>,
+    is_bell_armed: bool,
+    has_rung: bool,
+    config: Config,
+    pub(crate) counters: Counters,
+}
+
+impl Uring {
+    /// A driver for the calling thread.
+    pub(crate) fn open(config: &Config) -> Result<Self, DriverError> {
+        let at = DriverError::from_kernel;
+        let ring = Ring::open(config.completions).map_err(|e| at("setting up a ring", e))?;
+        let buffers = Buffers::register(ring.submitter(), config.buffers, config.buffer_bytes)
+            .map_err(|e| at("registering receive buffers", e))?;
+        let doorbell = Doorbell::new().map_err(|e| at("making a doorbell", e))?;
+        let mut uring = Self {
+            ring,
+            buffers: ManuallyDrop::new(buffers),
+            table: Table::new(),
+            waiting: Waiting::new(),
+            listeners: Vec::new(),
+            is_accepting: true,
+            accept_retry: None,
+            due: Vec::new(),
+            starved: Vec::new(),
+            doorbell,
+            bell: ManuallyDrop::new(Box::new(0)),
+            is_bell_armed: false,
+            has_rung: false,
+            config: config.clone(),
+            counters: Counters::default(),
+        };
+        uring.arm_bell();
+        Ok(uring)
+    }
+
+    /// Begins to accept on a socket.
+    pub(crate) fn listen(&mut self, listener: ListenerId, socket: Listener) -> io::Result<()> {
+        socket::prepare_listener(&socket, false)?;
+        self.listeners.push(Listening::new(listener, socket));
+        self.arm_listeners();
+        Ok(())
+    }
+
+    /// Takes an operation in. Nothing is delivered before the next `wait`.
+    pub(crate) fn submit(&mut self, operation: Operation) {
+        match operation {
+            Operation::Adopt { conn, socket } => self.adopt(conn, socket),
+            Operation::Reject { socket } => self.reject(socket),
+            Operation::Connect { conn, address } => self.connect(conn, &address),
+            Operation::Send { conn, buffer } => self.send(conn, buffer),
+            Operation::Pause { conn } => self.pause(conn),
+            Operation::Resume { conn } => self.resume(conn),
+            Operation::Close { conn } => self.close(conn),
+            Operation::AcceptOff => self.set_accepting(false),
+            Operation::AcceptOn => self.set_accepting(true),
+            other => panic!("not an operation for a driver: {other:?}"),
+        }
+    }
+
+    /// One pass: submits, waits, delivers. See [`crate::Driver::wait`].
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        handle: &mut dyn FnMut(Event<'_>),
+    ) -> io::Result<Woken> {
+        self.counters.passes += 1;
+        let mut sink = Sink::new(handle);
+        let timeout = if self.due.is_empty() && !self.has_rung {
+            self.accept_timeout(timeout)
+        } else {
+            Some(Duration::ZERO)
+        };
+        self.enter(timeout)?;
+        self.deliver_due(&mut sink);
+        self.drain(&mut sink);
+        Ok(Woken {
+            doorbell: std::mem::take(&mut self.has_rung),
+            events: sink.events(),
+        })
+    }
+
+    /// Ends every connection, without an event for any of them.
+    pub(crate) fn close_all(&mut self) {
+        self.due.clear();
+        for index in 0..self.table.width() {
+            if let Some(place) = self.table.place_of(index) {
+                self.close_place(place);
+            }
+        }
+        let deadline = clock::now() + CLOSE_TIME_MAX;
+        while self.table.len() > 0 {
+            assert!(
+                clock::now() < deadline,
+                "{} connections do not end",
+                self.table.len()
+            );
+            let entered = self.ring.enter(1, Some(Duration::from_millis(100)));
+            entered.expect("a ring that was set up can be entered");
+            self.drain(&mut Sink::new(&mut |_| ()));
+        }
+        self.due.clear();
+        self.starved.clear();
+        self.waiting.clear();
+        self.set_accepting(true);
+    }
+
+    /// What wakes this driver up.
+    pub(crate) fn doorbell(&self) -> Doorbell {
+        self.doorbell.clone()
+    }
+
+    fn adopt(&mut self, conn: ConnId, socket: Socket) {
+        let socket = self.waiting.remove(socket);
+        let place = self.table.insert(conn, Connection::over(socket));
+        self.arm(place);
+    }
+
+    fn reject(&mut self, socket: Socket) {
+        drop(self.waiting.remove(socket));
+        self.retry_accept();
+    }
+
+    fn connect(&mut self, conn: ConnId, address: &Address) {
+        self.counters.connects += 1;
+        let outbound = socket::open_outbound(address, &self.config).and_then(|outbound| {
+            // io_uring itself waits for a blocking socket, and answers EAGAIN for another.
+            socket::set_nonblocking(&outbound.socket, false).map(|()| outbound)
+        });
+        match outbound {
+            Ok(Outbound {
+                socket,
+                target: Some(target),
+            }) => {
+                let mut connection = Connection::over(socket);
+                connection.target = Some(Box::new(target));
+                let place = self.table.insert(conn, connection);
+                self.push_connect(place);
+            }
+            Ok(Outbound {
+                socket,
+                target: None,
+            }) => {
+                let place = self.table.insert(conn, Connection::over(socket));
+                self.due.push(Event::Connected { conn });
+                self.arm(place);
+            }
+            Err(error) => {
+                let connection = Connection {
+                    has_failed: true,
+                    has_ended: true,
+                    ..Connection::default()
+                };
+                self.table.insert(conn, connection);
+                let failure = socket::failure(socket::errno(&error));
+                self.due.push(Event::Failed { conn, failure });
+            }
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, buffer: Vec<u8>) {
+        let (place, connection) = self
+            .table
+            .find(conn)
+            .expect("the core sends to what is open");
+        assert!(!buffer.is_empty(), "a send has something to send");
+        assert!(connection.sending.is_none(), "one send at a time: {conn:?}");
+        assert!(!connection.is_closing, "no send after Close: {conn:?}");
+        assert!(
+            !connection.is_connecting,
+            "no send before Connected: {conn:?}"
+        );
+        if connection.has_failed {
+            self.due.push(Event::Sent {
+                conn,
+                buffer,
+                sent: 0,
+            });
+            return;
+        }
+        connection.sending = Some(Sending { buffer, sent: 0 });
+        self.push_send(place);
+    }
+
+    fn pause(&mut self, conn: ConnId) {
+        let (place, connection) = self.table.find(conn).expect("the core pauses what is open");
+        connection.is_paused = true;
+        self.cancel(place);
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        let (place, connection) = self
+            .table
+            .find(conn)
+            .expect("the core resumes what is open");
+        connection.is_paused = false;
+        self.arm(place);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        let (place, connection) = self.table.find(conn).expect("the core closes what is open");
+        assert!(
+            !connection.is_closing,
+            "one Close for each connection: {conn:?}"
+        );
+        self.close_place(place);
+    }
+
+    /// Makes everything of a connection that is in flight end, and the connection with it.
+    fn close_place(&mut self, place: Place) {
+        let Some((_, connection)) = self.table.at(place) else {
+            return;
+        };
+        connection.is_closing = true;
+        match &connection.socket {
+            // A shutdown would make the kernel begin the connect anew.
+            Some(_) if connection.is_connecting => self.cancel(place),
+            Some(socket) => socket::shutdown(socket),
+            None => {}
+        }
+        if let Some(conn) = self.remove_if_done(place) {
+            self.due.push(Event::Closed { conn });
+        }
+    }
+
+    /// Closes the socket and frees the index, if nothing is in flight any more.
+    fn remove_if_done(&mut self, place: Place) -> Option<ConnId> {
+        let (_, connection) = self.table.at(place)?;
+        if !connection.is_done() {
+            return None;
+        }
+        let (conn, connection) = self.table.remove(place)?;
+        debug_assert!(connection.sending.is_none() && !connection.is_armed);
+        drop(connection);
+        self.retry_accept();
+        Some(conn)
+    }
+
+    /// Submits what was pushed and waits for a completion.
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            return self.ring.enter(0, None);
+        }
+        let Some(spin) = self.config.spin else {
+            return self.ring.enter(1, timeout);
+        };
+        self.ring.enter(0, None)?;
+        let spin = timeout.map_or(spin, |timeout| timeout.min(spin));
+        let until = clock::now() + spin;
+        while !self.ring.has_work() && clock::now() < until {
+            std::hint::spin_loop();
+        }
+        let rest = timeout.map(|timeout| timeout - spin);
+        let is_over = self.ring.has_work() || rest == Some(Duration::ZERO);
+        self.ring.enter(u32::from(!is_over), rest)
+    }
+
+    /// Delivers what operations led to by themselves.
+    fn deliver_due(&mut self, sink: &mut Sink<'_>) {
+        let mut due = std::mem::take(&mut self.due);
+        for event in due.drain(..) {
+            match event {
+                // The core may have asked for the end in the meantime.
+                Event::Connected { conn } | Event::Failed { conn, .. } if self.is_ending(conn) => {}
+                event => sink.deliver(event),
+            }
+        }
+        self.due = due;
+    }
+
+    fn is_ending(&mut self, conn: ConnId) -> bool {
+        self.table
+            .find(conn)
+            .is_none_or(|(_, connection)| connection.is_closing)
+    }
+
+    /// Takes in all completions, and gives the kernel its buffers back, all at once.
+    fn drain(&mut self, sink: &mut Sink<'_>) {
+        if self.ring.is_overflown() {
+            self.counters.overflows += 1;
+        }
+        while let Some(completion) = self.ring.pop() {
+            self.handle_completion(completion, sink);
+        }
+        self.ring.release();
+        self.buffers.publish();
+        self.feed_starved();
+        self.retry_accept_if_due();
+    }
+
+    /// Arms the connections that found no buffer. Every buffer that a completion has named is back
+    /// by now, and there was at least one: so this waits for no timer and cannot spin.
+    fn feed_starved(&mut self) {
+        while let Some(place) = self.starved.pop() {
+            if let Some((_, connection)) = self.table.at(place) {
+                connection.is_starved = false;
+                self.arm(place);
+            }
+        }
+    }
+
+    /// Starts a multishot receive, if one is wanted.
+    fn arm(&mut self, place: Place) {
+        let Some((_, connection)) = self.table.at(place) else {
+            return;
+        };
+        if !connection.wants_receive() {
+            return;
+        }
+        connection.is_armed = true;
+        connection.in_flight += 1;
+        let receive = opcode::RecvMulti::new(Fd(connection.raw()), buffers::GROUP).build();
+        let receive = receive.user_data(encode_token(Kind::Receive, place));
+        // SAFETY: it points to no memory; the buffers it takes live as long as the ring.
+        unsafe { self.ring.push(&receive) };
+    }
+
+    /// Ends what should end before its time: the receive of a paused connection, or the connect of
+    /// a closing one.
+    fn cancel(&mut self, place: Place) {
+        let Some((_, connection)) = self.table.at(place) else {
+            return;
+        };
+        if !connection.wants_cancel() {
+            return;
+        }
+        connection.is_cancel_retried = false;
+        let kind = if connection.is_connecting {
+            Kind::Connect
+        } else {
+            Kind::Receive
+        };
+        let cancel = opcode::AsyncCancel::new(encode_token(kind, place)).build();
+        self.push_cancel(place, cancel);
+    }
+
+    /// Tries it by the descriptor, after the kernel claimed to know nothing of an operation that
+    /// has not completed. This hits a send too, which is then sent again from where it stopped.
+    fn cancel_by_descriptor(&mut self, place: Place) {
+        let Some((_, connection)) = self.table.at(place) else {
+            return;
+        };
+        connection.is_cancel_retried = true;
+        let target = CancelBuilder::fd(Fd(connection.raw())).all();
+        self.push_cancel(place, opcode::AsyncCancel2::new(target).build());
+    }
+
+    fn push_cancel(&mut self, place: Place, cancel: squeue::Entry) {
+        let Some((_, connection)) = self.table.at(place) else {
+            return;
+        };
+        connection.is_cancelling = true;
+        connection.in_flight += 1;
+        let cancel = cancel.user_data(encode_token(Kind::Cancel, place));
+        // SAFETY: a cancel points to no memory.
+        unsafe { self.ring.push(&cancel) };
+    }
+
+    fn push_connect(&mut self, place: Place) {
+        let Some((_, connection)) = self.table.at(place) else {
+            return;
+        };
+        connection.is_connecting = true;
+        connection.in_flight += 1;
+        let fd = Fd(connection.raw());
+        let target = connection
+            .target
+            .as_ref()
+            .expect("what is being connected has a target");
+        let connect = opcode::Connect::new(fd, target.as_ptr().cast(), target.len()).build();
+        let connect = connect.user_data(encode_token(Kind::Connect, place));
+        // SAFETY: the boxed address stays in the connection until its connect has completed, and
+        // the connection in the table until nothing is in flight.
+        unsafe { self.ring.push(&connect) };
+    }
+
+    /// Sends what is left of the buffer, or as much as one operation may carry.
+    fn push_send(&mut self, place: Place) {
+        let Some((_, connection)) = self.table.at(place) else {
+            return;
+        };
+        let fd = Fd(connection.raw());
+        let Some(sending) = &connection.sending else {
+            return;
+        };
+        let left = &sending.buffer[sending.sent..];
+        let len = left.len().min(SEND_BYTES_MAX);
+        let send = opcode::Send::new(fd, left.as_ptr(), len as u32)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
+            .user_data(encode_token(Kind::Send, place));
+        connection.in_flight += 1;
+        // SAFETY: the buffer stays in the connection, untouched, until this send has completed,
+        // and the connection in the table until nothing is in flight. The vector may move with
+        // the table; its bytes do not.
+        unsafe { self.ring.push(&send) };
+    }
+
+    fn arm_bell(&mut self) {
+        let target: *mut u64 = &mut **self.bell;
+        let read = opcode::Read::new(Fd(self.doorbell.raw()), target.cast(), 8).build();
+        let read = read.user_data(encode_token(Kind::Bell, NOWHERE));
+        self.is_bell_armed = true;
+        // SAFETY: the eight bytes are boxed, nobody of ours reads or writes them, and they are
+        // freed only if this read has completed.
+        unsafe { self.ring.push(&read) };
+    }
+
+    /// Ends everything in the kernel. Answers whether it did end.
+    fn quiesce(&mut self) -> bool {
+        self.close_all();
+        self.is_accepting = false;
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        let cancel = cancel.user_data(encode_token(Kind::Cancel, NOWHERE));
+        // SAFETY: a cancel points to no memory.
+        unsafe { self.ring.push(&cancel) };
+        let deadline = clock::now() + Duration::from_secs(1);
+        while clock::now() < deadline {
+            let is_quiet = !self.is_bell_armed && self.listeners.iter().all(|l| !l.is_armed);
+            if is_quiet || self.ring.enter(1, Some(Duration::from_millis(10))).is_err() {
+                return is_quiet;
+            }
+            self.drain(&mut Sink::new(&mut |_| ()));
+        }
+        false
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if !self.quiesce()
+            || self
+                .ring
+                .submitter()
+                .unregister_buf_ring(buffers::GROUP)
+                .is_err()
+        {
+            // The kernel may still write: better to lose the memory than to share it.
+            return;
+        }
+        // SAFETY: dropped once, here, and nobody uses them after; nothing is in flight that could
+        // write to them and the ring knows them no longer.
+        unsafe {
+            ManuallyDrop::drop(&mut self.buffers);
+            ManuallyDrop::drop(&mut self.bell);
+        }
+    }
+}
