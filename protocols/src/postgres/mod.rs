@@ -9,6 +9,7 @@ pub mod frame;
 pub mod frontend;
 pub mod options;
 mod reader;
+pub mod sql;
 pub mod startup;
 mod writer;
 
