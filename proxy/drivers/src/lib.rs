@@ -4,7 +4,9 @@ mod accept;
 mod clock;
 mod config;
 mod doorbell;
+mod epoll;
 mod listener;
+mod sending;
 mod sink;
 mod socket;
 mod table;
@@ -23,6 +25,7 @@ pub use config::{Config, Counters, DriverError, Kind, Woken};
 pub use doorbell::Doorbell;
 pub use listener::{ListenAddress, Listener, bind};
 
+use epoll::Epoll;
 use uring::Uring;
 
 /// One shard's driver.
@@ -31,6 +34,7 @@ pub struct Driver {
 }
 
 enum Inner {
+    Epoll(Epoll),
     IoUring(Uring),
 }
 
@@ -39,7 +43,7 @@ impl Driver {
     pub fn open(kind: Kind, config: &Config) -> Result<Self, DriverError> {
         let inner = match kind {
             Kind::IoUring => Inner::IoUring(Uring::open(config)?),
-            Kind::Epoll => unreachable!(),
+            Kind::Epoll => Inner::Epoll(Epoll::open(config)?),
         };
         Ok(Self { inner })
     }
@@ -48,6 +52,7 @@ impl Driver {
     pub fn listen(&mut self, listener: ListenerId, socket: Listener) -> io::Result<()> {
         match &mut self.inner {
             Inner::IoUring(uring) => uring.listen(listener, socket),
+            Inner::Epoll(epoll) => epoll.listen(listener, socket),
         }
     }
 
@@ -55,6 +60,7 @@ impl Driver {
     pub fn submit(&mut self, operation: Operation) {
         match &mut self.inner {
             Inner::IoUring(uring) => uring.submit(operation),
+            Inner::Epoll(epoll) => epoll.submit(operation),
         }
     }
 
@@ -66,6 +72,7 @@ impl Driver {
     ) -> io::Result<Woken> {
         match &mut self.inner {
             Inner::IoUring(uring) => uring.wait(timeout, handle),
+            Inner::Epoll(epoll) => epoll.wait(timeout, handle),
         }
     }
 
@@ -73,6 +80,7 @@ impl Driver {
     pub fn close_all(&mut self) {
         match &mut self.inner {
             Inner::IoUring(uring) => uring.close_all(),
+            Inner::Epoll(epoll) => epoll.close_all(),
         }
     }
 
@@ -80,6 +88,7 @@ impl Driver {
     pub fn doorbell(&self) -> Doorbell {
         match &self.inner {
             Inner::IoUring(uring) => uring.doorbell(),
+            Inner::Epoll(epoll) => epoll.doorbell(),
         }
     }
 
@@ -87,6 +96,7 @@ impl Driver {
     pub fn counters(&self) -> &Counters {
         match &self.inner {
             Inner::IoUring(uring) => &uring.counters,
+            Inner::Epoll(epoll) => &epoll.counters,
         }
     }
 

@@ -13,6 +13,9 @@ use manifold_drivers::Kind;
 /// Runs every test with both drivers.
 macro_rules! conformance {
     ($($test:ident)*) => {
+        mod epoll {
+            $(#[test] fn $test() { super::$test(super::Kind::Epoll) })*
+        }
         mod io_uring {
             $(#[test] fn $test() { super::$test(super::Kind::IoUring) })*
         }

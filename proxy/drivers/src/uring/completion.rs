@@ -7,8 +7,9 @@ use io_uring::cqueue;
 use manifold_core::event::Event;
 
 use super::Uring;
-use super::connection::{Connection, Sending};
+use super::connection::Connection;
 use super::ring::Completion;
+use crate::sending::Sending;
 use crate::sink::Sink;
 use crate::socket;
 use crate::token::{Kind, Place, decode_token};
@@ -103,9 +104,9 @@ impl Uring {
             unreachable!("a send that completes was begun");
         };
         let taken = result.max(0) as usize;
-        let asked = (sending.buffer.len() - sending.sent).min(super::SEND_BYTES_MAX);
+        let asked = sending.rest().len().min(super::SEND_BYTES_MAX);
         sending.sent += taken;
-        let has_rest = sending.sent < sending.buffer.len();
+        let has_rest = !sending.rest().is_empty();
         if taken > 0 {
             self.counters.sends += 1;
             self.counters.bytes_sent += taken as u64;

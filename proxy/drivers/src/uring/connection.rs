@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use socket2::SockAddr;
 
+use crate::sending::Sending;
+
 /// The state of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
@@ -37,15 +39,6 @@ pub(super) struct Connection {
     pub(super) has_failed: bool,
     /// The core has asked for its end.
     pub(super) is_closing: bool,
-}
-
-/// A buffer on its way out.
-#[derive(Debug)]
-pub(super) struct Sending {
-    /// All of it.
-    pub(super) buffer: Vec<u8>,
-    /// How much of it the kernel has taken.
-    pub(super) sent: usize,
 }
 
 impl Connection {

@@ -23,12 +23,13 @@ use manifold_core::time::Instant;
 
 use self::accept::Listening;
 use self::buffers::Buffers;
-use self::connection::{Connection, Sending};
+use self::connection::Connection;
 use self::ring::Ring;
 use crate::clock;
 use crate::config::{Config, Counters, DriverError, Woken};
 use crate::doorbell::Doorbell;
 use crate::listener::Listener;
+use crate::sending::Sending;
 use crate::sink::Sink;
 use crate::socket::{self, Outbound};
 use crate::table::Table;
@@ -166,6 +167,7 @@ impl Uring {
         self.due.clear();
         self.starved.clear();
         self.waiting.clear();
+        self.accept_retry = None;
         self.set_accepting(true);
     }
 
@@ -242,7 +244,7 @@ impl Uring {
             });
             return;
         }
-        connection.sending = Some(Sending { buffer, sent: 0 });
+        connection.sending = Some(Sending::new(buffer));
         self.push_send(place);
     }
 
@@ -447,7 +449,7 @@ impl Uring {
         let Some(sending) = &connection.sending else {
             return;
         };
-        let left = &sending.buffer[sending.sent..];
+        let left = sending.rest();
         let len = left.len().min(SEND_BYTES_MAX);
         let send = opcode::Send::new(fd, left.as_ptr(), len as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
