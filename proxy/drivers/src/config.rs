@@ -6,6 +6,10 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+/// Places of io_uring's submission queue. It only has to hold what one pass submits; more is
+/// submitted in between. The kernel wants at least as many places for completions.
+pub(crate) const SUBMISSIONS: u32 = 256;
+
 /// Which of the two drivers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -39,8 +43,8 @@ pub struct Config {
     pub buffers: u16,
     /// The size of one receive buffer in bytes, at most 1 MiB.
     pub buffer_bytes: u32,
-    /// Places of the completion queue: at least twice what one pass may complete. Fewer lose
-    /// nothing but cost time.
+    /// Places of the completion queue, at least 256: twice what one pass may complete is right.
+    /// Fewer lose nothing but cost time. Only io_uring has one.
     pub completions: u32,
     /// How long to look for completions in user space before sleeping. Spends a core to save the
     /// time of a wake-up.
@@ -67,6 +71,32 @@ impl Default for Config {
             keepalive_retries: 3,
             user_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl Config {
+    /// Refuses what the kernel could not be asked for.
+    pub(crate) fn check(&self) -> Result<(), DriverError> {
+        let range = |name, value: u32, is_ok: bool, wanted| match is_ok {
+            true => Ok(()),
+            false => Err(DriverError::OutOfRange {
+                name,
+                value: value.into(),
+                wanted,
+            }),
+        };
+        let (buffers, bytes) = (self.buffers, self.buffer_bytes);
+        let is_ok = buffers.is_power_of_two();
+        range(
+            "buffers",
+            buffers.into(),
+            is_ok,
+            "a power of two up to 32768",
+        )?;
+        let is_ok = (1..=1 << 20).contains(&bytes);
+        range("buffer_bytes", bytes, is_ok, "1 to 1048576")?;
+        let is_ok = (SUBMISSIONS..=1 << 20).contains(&self.completions);
+        range("completions", self.completions, is_ok, "256 to 1048576")
     }
 }
 

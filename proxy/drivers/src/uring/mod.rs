@@ -13,6 +13,7 @@ mod tests;
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd};
@@ -176,10 +177,15 @@ impl Uring {
         self.doorbell.clone()
     }
 
-    fn adopt(&mut self, conn: ConnId, socket: Socket) {
-        let socket = self.waiting.remove(socket);
+    /// Takes a connected, blocking socket on.
+    pub(crate) fn adopt_socket(&mut self, conn: ConnId, socket: OwnedFd) {
         let place = self.table.insert(conn, Connection::over(socket));
         self.arm(place);
+    }
+
+    fn adopt(&mut self, conn: ConnId, socket: Socket) {
+        let socket = self.waiting.remove(socket);
+        self.adopt_socket(conn, socket);
     }
 
     fn reject(&mut self, socket: Socket) {
@@ -207,9 +213,8 @@ impl Uring {
                 socket,
                 target: None,
             }) => {
-                let place = self.table.insert(conn, Connection::over(socket));
                 self.due.push(Event::Connected { conn });
-                self.arm(place);
+                self.adopt_socket(conn, socket);
             }
             Err(error) => {
                 let connection = Connection {

@@ -10,9 +10,7 @@ use std::time::Duration;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, squeue};
 
-/// Places of the submission queue. It only has to hold what one pass submits; more is submitted in
-/// between.
-const SUBMISSIONS: u32 = 256;
+use crate::config::SUBMISSIONS;
 
 /// What an operation came to.
 #[derive(Clone, Copy, Debug)]
