@@ -1,0 +1,50 @@
+//! Whether a frame is the one that the private connection would have sent.
+//!
+//! Knows what is allowed to differ and why. Invariant: everything else is compared byte by byte.
+
+use crate::simulator::wire::{Fields, Frame, report_of};
+
+/// What no two connections have in common, blotted out.
+pub(super) fn normalise(frame: &Frame) -> Frame {
+    let body = match frame.tag {
+        b'K' => Vec::new(),
+        b'R' if frame.body.starts_with(&[0, 0, 0, 5]) => vec![0, 0, 0, 5],
+        // Position, file, line and routine are the node's own business.
+        b'E' | b'N' => match report_of(&frame.body) {
+            Some(report) => report.join("|").into_bytes(),
+            None => frame.body.clone(),
+        },
+        _ => frame.body.clone(),
+    };
+    Frame { tag: frame.tag, body }
+}
+
+/// A frame in a few words, for people.
+pub(super) fn describe(frame: &Frame) -> String {
+    let text: String = String::from_utf8_lossy(&normalise(frame).body)
+        .chars()
+        .map(|sign| if sign.is_control() { '.' } else { sign })
+        .take(120)
+        .collect();
+    format!("{}({text})", char::from(frame.tag))
+}
+
+/// The code of an error and whether it ends the connection.
+pub(super) fn error_code(frame: &Frame) -> Option<(String, bool)> {
+    if frame.tag != b'E' {
+        return None;
+    }
+    let [severity, code, _] = report_of(&frame.body)?;
+    Some((code, severity != "ERROR"))
+}
+
+/// Whether both are a row that counts committed tokens, which nobody can know after a fault.
+pub(super) fn are_counts(one: &Frame, two: &Frame) -> bool {
+    let is_count = |frame: &Frame| {
+        let mut fields = Fields(&frame.body);
+        frame.tag == b'D'
+            && fields.int16() == Some(1)
+            && fields.sized().flatten().is_some_and(|value| value.iter().all(u8::is_ascii_digit))
+    };
+    is_count(one) && is_count(two)
+}

@@ -1,0 +1,144 @@
+//! A simulated PostgreSQL node: many sessions over one database, one step at a time.
+//!
+//! Knows bytes in and bytes out per session, no network and no clock. Used twice: as the node
+//! behind the proxy, and with one session as the private connection that a client's replies are
+//! compared with. Invariant: what a session does depends on its bytes and the database only.
+
+pub mod database;
+mod execute;
+mod extended;
+mod locks;
+mod login;
+mod messages;
+mod query;
+pub mod report;
+mod session;
+mod settings;
+mod transaction;
+
+use std::collections::BTreeMap;
+
+use manifold_core::time::Instant;
+
+pub use database::{Database, Service};
+pub use login::{Asks, Users};
+pub use session::Session;
+
+use super::prng::Prng;
+use login::Login;
+
+/// A session of a node.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct SessionId(pub u64);
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What the sessions share.
+    pub database: Database,
+    /// Who may log in, and how.
+    pub users: Users,
+    sessions: BTreeMap<SessionId, Session>,
+    sessions_made: u64,
+    prng: Prng,
+}
+
+impl Node {
+    /// A node without sessions.
+    pub fn new(users: Users, service: Service, mut prng: Prng) -> Self {
+        let database = Database::new(service, prng.fork());
+        Self { database, users, sessions: BTreeMap::new(), sessions_made: 0, prng }
+    }
+
+    /// A connection is accepted.
+    pub fn accept(&mut self) -> SessionId {
+        self.sessions_made += 1;
+        let id = SessionId(self.sessions_made);
+        let pid = 1000 + self.sessions_made as u32;
+        let secret = self.prng.next() as u32;
+        let login = Login::new(self.users.clone(), self.prng.next());
+        self.sessions.insert(id, Session::new(id, pid, secret, login));
+        id
+    }
+
+    /// Bytes arrive for a session.
+    pub fn receive(&mut self, id: SessionId, bytes: &[u8]) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.input.extend(bytes);
+        }
+    }
+
+    /// The sessions, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.values()
+    }
+
+    /// One session.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    /// Takes the bytes that a session wants to send, up to `bytes_max`.
+    pub fn take_output(&mut self, id: SessionId, bytes_max: usize) -> Vec<u8> {
+        let Some(session) = self.sessions.get_mut(&id) else { return Vec::new() };
+        let count = session.output.len().min(bytes_max);
+        session.output.drain(..count).collect()
+    }
+
+    /// Does one step of a session.
+    pub fn step(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.step(now, &mut self.database);
+        if let Some((pid, secret)) = session.take_cancel() {
+            self.cancel(pid, secret);
+        }
+        for (pid, channel, payload) in core::mem::take(&mut self.database.notifications) {
+            for session in self.sessions.values_mut() {
+                session.notify(pid, &channel, &payload);
+            }
+        }
+    }
+
+    /// A cancel request: a signal to whatever that process does now.
+    fn cancel(&mut self, pid: u32, secret: u32) {
+        let hits_next = self.prng.chance(500);
+        let is_meant = |session: &&mut Session| session.pid == pid && session.secret == secret;
+        if let Some(session) = self.sessions.values_mut().find(is_meant) {
+            session.cancel(hits_next);
+        }
+    }
+
+    /// An operator ends a session.
+    pub fn terminate(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.is_terminated = true;
+        }
+    }
+
+    /// The connection of a session is gone, or its process is: nothing of it remains but commits.
+    pub fn remove(&mut self, id: SessionId) {
+        if let Some(mut session) = self.sessions.remove(&id) {
+            session.end(&mut self.database);
+        }
+    }
+
+    /// Rolls a session's transaction back behind its back: the private connection follows a client
+    /// that was told so.
+    pub fn lose_transaction(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.roll_back(&mut self.database);
+        }
+    }
+
+    /// Does every step that needs neither bytes nor time, of a node that runs for one client only,
+    /// and takes what the session says.
+    pub fn run(&mut self, id: SessionId) -> Vec<u8> {
+        let now = Instant(u64::MAX);
+        let mut said = Vec::new();
+        while self.sessions.get(&id).is_some_and(|session| session.is_ready(now, &self.database)) {
+            self.step(id, now);
+            said.append(&mut self.take_output(id, usize::MAX));
+        }
+        said
+    }
+}

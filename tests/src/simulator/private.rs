@@ -1,0 +1,84 @@
+//! The private connection that a client's replies are compared with: a node of its own.
+//!
+//! Knows what a client would see if it were alone. Invariant: the answer depends on the client's
+//! bytes only.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use postgres_protocol::authentication::md5_hash;
+
+use super::postgres::{Asks, Node, Service, SessionId, Users};
+use super::prng::Prng;
+use super::request::password;
+use super::wire::{Frame, take_frame};
+
+/// A node with one session.
+#[derive(Clone, Debug)]
+pub struct Private {
+    node: Node,
+    session: SessionId,
+}
+
+impl Private {
+    /// A fresh connection of a node with these users.
+    pub fn new(users: Users) -> Self {
+        let mut node = Node::new(users, Service::default(), Prng::new(0));
+        let session = node.accept();
+        Self { node, session }
+    }
+
+    /// What would be answered to these bytes.
+    pub fn answer(&mut self, bytes: &[u8]) -> VecDeque<Frame> {
+        self.node.receive(self.session, bytes);
+        let mut said = self.node.run(self.session);
+        let mut frames = VecDeque::new();
+        while let Ok(Some(frame)) = take_frame(&mut said) {
+            frames.push_back(frame);
+        }
+        assert!(said.is_empty(), "the private connection answers in whole frames");
+        frames
+    }
+
+    /// The single byte that answers a request for TLS.
+    pub fn answer_tls_request(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.node.receive(self.session, bytes);
+        self.node.run(self.session)
+    }
+
+    /// What would be answered to a password, given as the challenge asks for it.
+    pub fn answer_challenge(&mut self, user: &str, word: &str) -> VecDeque<Frame> {
+        let salt = self.node.session(self.session).and_then(|session| session.salt());
+        let answer = match (self.node.users.get(user), salt) {
+            (Some((Asks::Md5, _)), Some(salt)) => {
+                md5_hash(user.as_bytes(), word.as_bytes(), salt)
+            }
+            _ => word.to_owned(),
+        };
+        self.answer(&password(&answer))
+    }
+
+    /// The tokens that the client has committed.
+    pub fn ledger(&self) -> &BTreeMap<String, u32> {
+        &self.node.database.ledger
+    }
+
+    /// Whether the session listens to a channel.
+    pub fn is_listening(&self, channel: &str) -> bool {
+        self.node.session(self.session).is_some_and(|session| session.is_listening(channel))
+    }
+
+    /// Whether the session is over.
+    pub fn has_ended(&self) -> bool {
+        self.node.session(self.session).is_none_or(|session| session.has_ended())
+    }
+
+    /// The transaction is gone without the client having ended it.
+    pub fn lose_transaction(&mut self) {
+        self.node.lose_transaction(self.session);
+    }
+
+    /// The status that ReadyForQuery would tell.
+    pub fn status(&self) -> u8 {
+        self.node.session(self.session).map_or(b'I', |session| session.status())
+    }
+}
