@@ -30,7 +30,11 @@ impl Permits {
     /// All of `connections_max` is free.
     pub fn new(connections_max: u32) -> Self {
         let free = AtomicU32::new(connections_max);
-        Self::over(Arc::new(Node { free, connections_max, wanting: AtomicU32::new(0) }))
+        Self::over(Arc::new(Node {
+            free,
+            connections_max,
+            wanting: AtomicU32::new(0),
+        }))
     }
 
     /// Another shard's ledger over the same number.
@@ -39,14 +43,20 @@ impl Permits {
     }
 
     fn over(node: Arc<Node>) -> Self {
-        Self { node, held: AtomicU32::new(0), wanting: AtomicU32::new(0) }
+        Self {
+            node,
+            held: AtomicU32::new(0),
+            wanting: AtomicU32::new(0),
+        }
     }
 
     /// Takes one, if any is left.
     pub fn take(&self) -> bool {
         let free = &self.node.free;
         let taken = free
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| {
+                free.checked_sub(1)
+            })
             .is_ok();
         self.held.fetch_add(u32::from(taken), Ordering::AcqRel);
         taken
@@ -55,8 +65,9 @@ impl Permits {
     /// Gives one back.
     pub fn give_back(&self) {
         let held = &self.held;
-        let given =
-            held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| held.checked_sub(1));
+        let given = held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+            held.checked_sub(1)
+        });
         assert!(given.is_ok(), "no permit is returned twice");
         self.node.free.fetch_add(1, Ordering::AcqRel);
     }
