@@ -1,7 +1,8 @@
 //! Settings in the startup parameter `options`.
 //!
-//! Holds the splitting and the switches as PostgreSQL's command line has them. It must not know which
-//! settings exist. Its invariant: what is not understood is an error that names it, never dropped.
+//! Holds the splitting and the switches as PostgreSQL's command line has them. It must not know
+//! which settings exist. Its invariant: what is not understood is an error that names it, never
+//! dropped.
 
 use thiserror::Error;
 

@@ -1,7 +1,7 @@
 //! The first packet of a connection.
 //!
-//! Holds the four things that it can be. It must not know who may log in. Its invariant: a peer that
-//! does not speak PostgreSQL is told from four bytes wherever they tell it.
+//! Holds the four things that it can be. It must not know who may log in. Its invariant: a peer
+//! that does not speak PostgreSQL is told from four bytes wherever they tell it.
 
 use thiserror::Error;
 

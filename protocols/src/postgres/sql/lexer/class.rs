@@ -1,6 +1,7 @@
 //! What a byte may begin.
 //!
-//! Holds one table. It must not know what follows the byte. Its invariant: every byte has one class.
+//! Holds one table. It must not know what follows the byte. Its invariant: every byte has one
+//! class.
 
 /// What a byte may begin.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Numbers and parameters.
 //!
-//! Holds their extent. It must not know their value. Its invariant: a number that runs into a word is
-//! malformed, because PostgreSQL's releases read it in different ways.
+//! Holds their extent. It must not know their value. Its invariant: a number that runs into a word
+//! is malformed, because PostgreSQL's releases read it in different ways.
 
 use super::Kind;
 use super::class::is_word_start;

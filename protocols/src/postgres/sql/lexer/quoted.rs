@@ -1,7 +1,7 @@
 //! Whatever stands in quotes.
 //!
-//! Holds the extent of strings and quoted identifiers. It must not know what they say. Its invariant:
-//! without its closing quote a token is malformed and reaches to the end of the text.
+//! Holds the extent of strings and quoted identifiers. It must not know what they say. Its
+//! invariant: without its closing quote a token is malformed and reaches to the end of the text.
 
 use super::{Kind, line_comment_end};
 

@@ -1,0 +1,2 @@
+/* a /* nested */ one */ select -- rest
+ a/**/+/* */-1;--

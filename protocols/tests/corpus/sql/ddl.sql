@@ -1,0 +1,1 @@
+create function f(a int) returns int language plpgsql as $body$ begin return a; end $body$;

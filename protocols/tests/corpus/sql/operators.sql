@@ -1,0 +1,1 @@
+select a<-1, b@-1, c->>'d', e::int[], f[1:2], g <> h, i!=j, k||l, ?m, n#>o, p:=q, r=>s, t..u, -+-v
