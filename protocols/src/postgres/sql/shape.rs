@@ -74,10 +74,11 @@ fn write(text: &[u8], bounds: &Bounds, out: &mut [u8]) -> (Outcome, usize) {
         }
         complexity.add(token);
         let target = &mut out[len..];
-        let written = match token.kind {
-            // This literal says how to read the identifier before it.
-            Kind::String if is_escape_next => copy(token.text, target),
-            _ => write_token(token, target),
+        // What follows UESCAPE, in whatever quotes, says how to read the identifier before it.
+        let written = if is_escape_next && token.kind != Kind::Word {
+            copy(token.text, target)
+        } else {
+            write_token(token, target)
         };
         is_escape_next = token.kind == Kind::Word && target[..written] == *b"uescape";
         target[written] = b' ';

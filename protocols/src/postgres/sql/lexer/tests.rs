@@ -188,6 +188,9 @@ fn marks_rest_as_malformed_when_unfinished() {
 }
 
 proptest! {
+    // A failure prints its input, which then becomes a test of its own.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn covers_text_when_bytes_are_arbitrary(
         text in prop_oneof![
