@@ -1,0 +1,175 @@
+//! Runs pgbench and reads what it prints and logs.
+//!
+//! Percentiles come from its log of single transactions, thinned out so that writing it does not
+//! count. Processor times span the whole run, connecting included.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::sample::Sample;
+use super::systems::Running;
+use crate::harness::process::{Folder, Process};
+use crate::harness::{Node, node};
+
+/// How pgbench is run.
+#[derive(Clone, Debug)]
+pub struct Pgbench {
+    /// Its script: `-S` for single reads, `-b tpcb-like` for transactions.
+    pub script: &'static [&'static str],
+    /// Its query mode.
+    pub mode: &'static str,
+    /// How many clients.
+    pub clients: u32,
+    /// How many threads.
+    pub jobs: u32,
+    /// How long.
+    pub time: Duration,
+}
+
+/// Roughly how many log lines a run should write for each second.
+const LOG_LINES_PER_SECOND: f64 = 8_000.0;
+
+impl Pgbench {
+    /// One run against a system.
+    pub fn run(&self, running: &Running, node: &Node) -> Sample {
+        let folder = Folder::new("pgbench");
+        let before = running.cost(node);
+        let output = self.spawn(running, &folder);
+        let mut cost = running.cost(node).since(before);
+        let queries = number_after(&output, "number of transactions actually processed: ");
+        let failed = number_after(&output, "number of failed transactions: ");
+        cost.generator_us = number_after(&output, "generator cpu us: ") as u64;
+        let latencies = latencies_us(folder.path());
+        let mut sample = Sample {
+            rate: number_after(&output, "\ntps = "),
+            p50_us: percentile(&latencies, 0.5),
+            p99_us: percentile(&latencies, 0.99),
+            longest_us: percentile(&latencies, 1.0),
+            errors: failed,
+            ..Sample::default()
+        };
+        sample.set_cost(queries as u64, cost);
+        if queries == 0.0 || output.contains("aborted") || output.contains("rror:") {
+            sample.errors = sample.errors.max(1.0);
+            let line = output.lines().find(|line| line.contains("rror"));
+            sample.error = Some(line.unwrap_or("pgbench did nothing").to_owned());
+        }
+        sample
+    }
+
+    /// Runs it to its end and gives back what it printed, and its processor time.
+    fn spawn(&self, running: &Running, folder: &Folder) -> String {
+        let clients = self.clients.to_string();
+        let jobs = self.jobs.min(self.clients).to_string();
+        let seconds = self.time.as_secs().to_string();
+        let rate = self.sampling_rate().to_string();
+        let port = running.address().port().to_string();
+        // bash's own `times` tells the processor time of the children it has waited for.
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", TIMED, "pgbench"])
+            .arg(node::bin("pgbench"))
+            .args([
+                "-n", "-r", "-M", self.mode, "-c", &clients, "-j", &jobs, "-T", &seconds,
+            ])
+            .args([
+                "-l",
+                "--sampling-rate",
+                &rate,
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "postgres",
+            ])
+            .args(["-p", &port])
+            .args(self.script)
+            .arg("postgres")
+            .current_dir(folder.path());
+        let mut process = Process::spawn(command, "pgbench", &folder.join("output"));
+        let time_max = self.time + Duration::from_secs(60);
+        if process.wait(time_max).is_none() {
+            return format!("error: pgbench did not end\n{}", process.output());
+        }
+        process.output()
+    }
+
+    /// The share of transactions that are logged, guessed so that percentiles of slow loads still
+    /// have enough lines.
+    fn sampling_rate(&self) -> f64 {
+        let fast = self.script.contains(&"-S");
+        let expected = if fast { 40_000.0 } else { 4_000.0 };
+        let expected = if self.clients == 1 { 8_000.0 } else { expected };
+        f64::min(1.0, LOG_LINES_PER_SECOND / expected)
+    }
+}
+
+/// Runs its arguments and prints their processor time in microseconds.
+const TIMED: &str = r#"
+TIMEFORMAT='generator seconds: %U %S'
+{ time "$@" 2>&1; } 2>times
+cat times
+awk '/^generator seconds/ { printf "generator cpu us: %d\n", ($3 + $4) * 1e6 }' times
+"#;
+
+/// The number that follows a text, or zero.
+fn number_after(output: &str, text: &str) -> f64 {
+    let Some((_, rest)) = output.split_once(text) else {
+        return 0.0;
+    };
+    let digits: String = rest
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
+    digits.parse().unwrap_or(0.0)
+}
+
+/// The third field of every log line of every thread, sorted.
+fn latencies_us(folder: &Path) -> Vec<f64> {
+    let mut all: Vec<f64> = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("pgbench_log")
+        {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        all.extend(
+            text.lines()
+                .filter_map(|line| line.split(' ').nth(2)?.parse::<f64>().ok()),
+        );
+    }
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+/// The value below which this share of a sorted list lies.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return 0.0;
+    };
+    sorted[(last as f64 * share).round() as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_numbers_out_of_text() {
+        let output = "number of transactions actually processed: 120/500\n\ntps = 12.5 (without)";
+        assert_eq!(number_after(output, "actually processed: "), 120.0);
+        assert_eq!(number_after(output, "\ntps = "), 12.5);
+        assert_eq!(number_after(output, "missing "), 0.0);
+    }
+
+    #[test]
+    fn takes_percentiles_of_sorted_values() {
+        let values: Vec<f64> = (0..=100).map(f64::from).collect();
+        assert_eq!(percentile(&values, 0.99), 99.0);
+        assert_eq!(percentile(&[], 0.5), 0.0);
+    }
+}
