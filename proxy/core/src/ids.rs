@@ -50,6 +50,10 @@ generational! {
     ConnId
     /// A client: a downstream socket and its session.
     ClientId
+    /// A (service, user, database).
+    IdentityId
+    /// A lane: an identity with one fingerprint.
+    LaneId
     /// An upstream: one connection to a node.
     UpstreamId
 }
@@ -57,16 +61,10 @@ generational! {
 permanent! {
     /// A database of a service, whose catalog proves statements; interned by the shard.
     DatabaseId
-    /// A set of session settings, interned by the shard.
-    FingerprintId
-    /// A (service, user, database), interned by the shard.
-    IdentityId
     /// A listening address as configured.
     ListenerId
     /// A service as configured.
     ServiceId
     /// A shard.
     ShardId
-    /// A statement text with its parameter types, interned by the shard.
-    StatementId
 }

@@ -2,12 +2,25 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod client;
+pub mod conns;
 pub mod event;
+pub mod fingerprint;
+pub mod identity;
 pub mod ids;
+pub mod input;
+pub mod library;
 pub mod limits;
+pub mod map;
+pub mod output;
 pub mod permits;
+pub mod profile;
 pub mod proof;
 pub mod shard;
 pub mod slab;
+pub mod stats;
+pub mod texts;
 pub mod time;
+pub mod timers;
 pub mod topology;
+pub mod upstream;

@@ -5,18 +5,36 @@
 //! A pass is: `handle_event` for every completion, `handle_timeout` if `poll_timeout` has come,
 //! then `finish_pass` once, then `poll_operation` until it answers `None`.
 
-use crate::event::{Event, Operation};
-use crate::ids::ShardId;
+use std::collections::VecDeque;
+
+use sha2::{Digest, Sha256};
+
+use crate::client::postgres::errors::Refusal;
+use crate::client::postgres::examine::Piece;
+use crate::client::postgres::{Client, Phase, Waiting};
+use crate::conns::{Conns, Owner};
+use crate::event::{Event, Level, Message, Operation};
+use crate::fingerprint::Fingerprints;
+use crate::identity::{Database, Identity};
+use crate::ids::{ClientId, ConnId, DatabaseId, IdentityId, LaneId, ServiceId, ShardId, UpstreamId};
+use crate::library::Library;
 use crate::limits::Limits;
+use crate::map::{FastMap, fast_map};
+use crate::slab::Slab;
+use crate::stats::Stats;
+use crate::texts::Texts;
 use crate::time::Instant;
+use crate::timers::Timers;
 use crate::topology::Service;
+use crate::upstream::postgres::{State, Upstream};
+use crate::upstream::schedule::{Connections, Lane};
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which shard this is.
     pub id: ShardId,
-    /// What every random choice and every hash starts from.
+    /// What every random choice, every hash and every secret starts from: not to be guessed.
     pub seed: u64,
     /// The bounds.
     pub limits: Limits,
@@ -24,34 +42,526 @@ pub struct Settings {
     pub services: Vec<Service>,
 }
 
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Timer {
+    /// A cancel that has not landed.
+    Cancel(ConnId),
+    /// An upstream that is not ready.
+    Connect(UpstreamId),
+    /// The end of a drain.
+    Drain,
+    /// An upstream that has said good-bye and is still there.
+    Goodbye(UpstreamId),
+    /// A client that is not logged in.
+    Login(ClientId),
+    /// Connecting may be tried again.
+    Retry,
+    /// Whatever has to be looked at now and then.
+    Tick,
+}
+
+/// How often the shard looks at what has no timer of its own.
+const TICK_NANOS: u64 = 50_000_000;
+
 /// One shard. See the module's documentation for the order of calls.
 #[derive(Debug)]
 pub struct Shard {
-    _settings: Settings,
+    pub(crate) id: ShardId,
+    pub(crate) seed: u64,
+    pub(crate) limits: Limits,
+    pub(crate) services: Vec<Service>,
+    /// The time of the pass.
+    pub(crate) now: Instant,
+    pub(crate) conns: Conns,
+    pub(crate) clients: Slab<ClientId, Client>,
+    pub(crate) upstreams: Slab<UpstreamId, Upstream>,
+    pub(crate) lanes: Slab<LaneId, Lane>,
+    pub(crate) lanes_by_key: FastMap<(IdentityId, u64), LaneId>,
+    pub(crate) identities: Slab<IdentityId, Identity>,
+    identities_by_key: FastMap<(ServiceId, Box<[u8]>, Box<[u8]>), IdentityId>,
+    pub(crate) databases: Vec<Database>,
+    /// What is known of each service's connections, by its place.
+    pub(crate) connections: Vec<Connections>,
+    pub(crate) fingerprints: Fingerprints,
+    pub(crate) texts: Texts,
+    pub(crate) library: Library,
+    pub(crate) timers: Timers<Timer>,
+    /// The messages of the request being looked at.
+    pub(crate) pieces: Vec<Piece>,
+    /// Clients to be looked at before the pass ends.
+    pub(crate) clients_to_pump: VecDeque<ClientId>,
+    /// Lanes in which somebody may go on before the pass ends.
+    pub(crate) lanes_to_serve: VecDeque<LaneId>,
+    /// Lanes whose shared requests had to join others.
+    pub(crate) lanes_to_grow: Vec<LaneId>,
+    pub(crate) stats: Stats,
+    /// No new clients; those that are idle are closed.
+    pub(crate) is_draining: bool,
+    is_drained: bool,
+    is_ticking: bool,
+    draws: u64,
 }
 
 impl Shard {
     /// A shard with no connections.
     pub fn new(settings: Settings) -> Self {
-        Self { _settings: settings }
+        let Settings { id, seed, limits, services } = settings;
+        Self {
+            id,
+            seed,
+            now: Instant(0),
+            conns: Conns::default(),
+            clients: Slab::new(),
+            upstreams: Slab::new(),
+            lanes: Slab::new(),
+            lanes_by_key: fast_map(seed),
+            identities: Slab::new(),
+            identities_by_key: fast_map(seed),
+            databases: Vec::new(),
+            connections: services.iter().map(|_| Connections::default()).collect(),
+            fingerprints: Fingerprints::new(seed),
+            texts: Texts::new(seed, limits.texts_max, limits.texts_bytes_max),
+            library: Library::new(seed),
+            timers: Timers::new(Instant(0)),
+            pieces: Vec::new(),
+            clients_to_pump: VecDeque::new(),
+            lanes_to_serve: VecDeque::new(),
+            lanes_to_grow: Vec::new(),
+            stats: Stats::default(),
+            is_draining: false,
+            is_drained: false,
+            is_ticking: false,
+            draws: 0,
+            limits,
+            services,
+        }
     }
 
     /// Takes in one event. Never fails: what a peer does wrong becomes operations.
-    pub fn handle_event(&mut self, _now: Instant, _event: Event<'_>) {}
+    pub fn handle_event(&mut self, now: Instant, event: Event<'_>) {
+        self.now = now;
+        match event {
+            Event::Accepted { listener, socket, peer } => {
+                self.handle_accepted(listener, socket, peer);
+            }
+            Event::Connected { conn } => {
+                if let Owner::Upstream(id) = self.conns.owner(conn) {
+                    self.handle_connected(id);
+                }
+            }
+            Event::Received { conn, bytes } => self.handle_received(conn, bytes),
+            Event::Sent { conn, buffer, sent } => self.handle_sent(conn, buffer, sent),
+            Event::Eof { conn } => self.handle_eof(conn),
+            Event::Failed { conn, failure } => match self.conns.owner(conn) {
+                Owner::Client(id) => self.drop_client(id),
+                Owner::Upstream(id) => self.handle_upstream_down(id, Some(failure)),
+                Owner::Canceller(id) => self.end_canceller(conn, id),
+                Owner::Nobody => self.conns.close(conn),
+            },
+            Event::Closed { conn } => self.handle_closed(conn),
+            Event::Classified { ticket, verdict } => {
+                for client in self.texts.handle_classified(ticket, &verdict) {
+                    self.wake(client, Waiting::Verdict);
+                }
+            }
+            Event::CatalogReady { database, understood } => {
+                self.handle_catalog_ready(database, understood);
+            }
+            Event::Resolved { service, addresses } => {
+                if let Some(first) = addresses.first() {
+                    self.connections[service.index()].last_address = Some(first.clone());
+                }
+                self.handle_resolved(service, &addresses);
+            }
+            Event::FromShard { message: Message::Cancel { pid, secret } } => {
+                self.cancel(pid, secret);
+            }
+            Event::FromShard { message: Message::ConnectionsWanted { service } } => {
+                self.give_up_free(service);
+            }
+            Event::Drain { deadline_ms } => self.begin_drain(deadline_ms),
+        }
+    }
+
+    fn handle_received(&mut self, conn: ConnId, bytes: &[u8]) {
+        match self.conns.owner(conn) {
+            Owner::Client(id) => {
+                let client = &mut self.clients[id];
+                client.input.append(bytes, &mut self.conns.pool);
+                match client.phase {
+                    Phase::Ready => self.pump(id),
+                    Phase::Startup => self.read_startup(id),
+                    Phase::Login => self.read_login(id),
+                }
+            }
+            Owner::Upstream(id) => self.handle_replies(id, bytes),
+            Owner::Canceller(_) | Owner::Nobody => {}
+        }
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, buffer: Vec<u8>, sent: usize) {
+        self.conns.handle_sent(conn, buffer, sent);
+        match self.conns.owner(conn) {
+            Owner::Client(id) => {
+                let client = &self.clients[id];
+                let is_waiting = !client.input.unparsed().is_empty() || client.is_paused;
+                if is_waiting {
+                    self.clients_to_pump.push_back(id);
+                }
+                self.resume_upstream_of(id);
+            }
+            Owner::Upstream(id) => {
+                if let Some(holder) = self.upstreams[id].holder
+                    && self.clients.get(holder).is_some()
+                {
+                    self.clients_to_pump.push_back(holder);
+                }
+            }
+            Owner::Canceller(_) | Owner::Nobody => {}
+        }
+    }
+
+    /// A client has read: its upstream, if it was stopped for it, goes on.
+    fn resume_upstream_of(&mut self, id: ClientId) {
+        let client = &self.clients[id];
+        if let Some(target) = client.upstream
+            && self.upstreams.get(target).is_some_and(|upstream| upstream.is_paused)
+            && self.conns.unsent(client.conn) <= self.limits.output_high
+        {
+            self.upstreams[target].is_paused = false;
+            self.conns.resume(self.upstreams[target].conn);
+        }
+    }
+
+    fn handle_eof(&mut self, conn: ConnId) {
+        match self.conns.owner(conn) {
+            Owner::Client(id) => {
+                let client = &mut self.clients[id];
+                // What it has sent is still answered, as a node would.
+                let is_over = client.phase != Phase::Ready
+                    || (client.in_flight == 0 && client.waiting == Waiting::No);
+                client.is_leaving = true;
+                if is_over {
+                    self.drop_client(id);
+                }
+            }
+            Owner::Upstream(id) => self.handle_upstream_down(id, None),
+            Owner::Canceller(id) => self.end_canceller(conn, id),
+            Owner::Nobody => self.conns.close(conn),
+        }
+    }
+
+    fn end_canceller(&mut self, conn: ConnId, target: UpstreamId) {
+        self.conns.close(conn);
+        self.handle_cancel_landed(target);
+        if self.upstreams.get(target).is_some() {
+            self.settle_upstream(target);
+        }
+    }
+
+    fn handle_closed(&mut self, conn: ConnId) {
+        if let Some(service) = self.conns.handle_closed(conn) {
+            self.services[service.index()].permits.give_back();
+        }
+    }
 
     /// Does what was due at `now`. Call when `poll_timeout` has come.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        let mut due = Vec::new();
+        self.timers.expire(now, &mut due);
+        for timer in due {
+            self.handle_timer(timer);
+        }
+    }
+
+    fn handle_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Cancel(conn) => {
+                if let Owner::Canceller(target) = self.conns.owner(conn) {
+                    self.end_canceller(conn, target);
+                }
+            }
+            Timer::Connect(id) => {
+                if self.upstreams.get(id).is_some_and(|it| it.state != State::Ready) {
+                    self.fail_upstream(id, "no answer within connect_time_max");
+                }
+            }
+            Timer::Drain => self.end_drain(),
+            Timer::Goodbye(id) => {
+                if self.upstreams.get(id).is_some_and(|it| it.is_retired) {
+                    self.forget_upstream(id);
+                }
+            }
+            Timer::Login(id) => {
+                if let Some(client) = self.clients.get(id).filter(|it| it.phase != Phase::Ready) {
+                    let refusal = Refusal::login_too_slow(self.name(client.service));
+                    self.refuse_client(id, &refusal);
+                }
+            }
+            Timer::Retry => {}
+            Timer::Tick => self.tick(),
+        }
+    }
+
+    /// Begins to look at things now and then, as long as there are clients or upstreams.
+    pub(crate) fn start_ticking(&mut self) {
+        if !self.is_ticking {
+            self.is_ticking = true;
+            self.timers.add(Instant(self.now.0 + TICK_NANOS), Timer::Tick);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.is_ticking = false;
+        if self.clients.is_empty() && self.upstreams.is_empty() {
+            return;
+        }
+        self.start_ticking();
+        if !self.clients.is_empty() {
+            self.check_catalogs();
+        }
+        for index in 0..self.services.len() {
+            let service = self.services[index].id;
+            self.end_long_waits(service);
+            self.close_idle(service);
+            if self.services[index].permits.is_wanted() && !self.connections[index].is_wanting {
+                self.give_up_free(service);
+            }
+        }
+    }
+
+    /// Closes upstreams that nobody has used for long.
+    fn close_idle(&mut self, service: ServiceId) {
+        let idle_max = self.limits.upstream_idle_max;
+        let idle = self.connections[service.index()].upstreams.iter().copied().find(|&id| {
+            let upstream = &self.upstreams[id];
+            upstream.is_free() && self.now - upstream.since >= idle_max
+        });
+        if let Some(id) = idle {
+            self.retire(id);
+        }
+    }
+
+    /// Another shard is short of permits: gives up an upstream that is free here.
+    fn give_up_free(&mut self, service: ServiceId) {
+        let upstreams = &self.connections[service.index()].upstreams;
+        if upstreams.len() > 1
+            && let Some(&id) = upstreams.iter().find(|&&id| self.upstreams[id].is_free())
+        {
+            self.retire(id);
+        }
+    }
 
     /// Makes one send of all that became sendable. Call once per pass, after its events.
-    pub fn finish_pass(&mut self, _now: Instant) {}
+    pub fn finish_pass(&mut self, now: Instant) {
+        self.now = now;
+        self.settle();
+        for index in 0..self.connections.len() {
+            let connections = &self.connections[index];
+            if !connections.waiting.is_empty() || !connections.errands.is_empty() {
+                let service = self.services[index].id;
+                self.run_errands(service);
+                self.balance(service);
+            } else if connections.is_wanting {
+                self.set_wanting(self.services[index].id, false);
+            }
+        }
+        for lane in core::mem::take(&mut self.lanes_to_grow) {
+            self.grow(lane);
+        }
+        self.settle();
+        while let Some(conn) = self.conns.take_ended() {
+            self.handle_closed(conn);
+        }
+        self.conns.flush();
+        if self.is_draining && !self.is_drained && self.conns.is_empty() {
+            self.is_drained = true;
+            self.conns.operations.push_back(Operation::Drained);
+        }
+    }
+
+    /// Lets everybody go on who can.
+    fn settle(&mut self) {
+        loop {
+            if let Some(client) = self.clients_to_pump.pop_front() {
+                self.pump(client);
+            } else if let Some(lane) = self.lanes_to_serve.pop_front() {
+                self.serve_lane(lane);
+            } else {
+                break;
+            }
+        }
+    }
 
     /// The next operation, until `None`.
     pub fn poll_operation(&mut self) -> Option<Operation> {
-        None
+        self.conns.operations.pop_front()
     }
 
     /// When `handle_timeout` wants to be called, if at all.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.next()
+    }
+
+    /// The counters and gauges.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The identity with this name, made if it is new.
+    pub(crate) fn identity(
+        &mut self,
+        service: ServiceId,
+        user: &[u8],
+        database: &[u8],
+    ) -> IdentityId {
+        let key = (service, Box::from(user), Box::from(database));
+        if let Some(&known) = self.identities_by_key.get(&key) {
+            return known;
+        }
+        let database_id = self.database(service, database);
+        let made = Identity::new(service, user.into(), database.into(), database_id, self.seed);
+        let id = self.identities.insert(made);
+        self.identities_by_key.insert(key, id);
+        id
+    }
+
+    fn database(&mut self, service: ServiceId, name: &[u8]) -> DatabaseId {
+        let known = self
+            .databases
+            .iter()
+            .position(|database| database.service == service && *database.name == *name);
+        let index = known.unwrap_or_else(|| {
+            self.databases.push(Database::new(service, name.into()));
+            self.databases.len() - 1
+        });
+        DatabaseId(index as u32)
+    }
+
+    /// The next random number: the same for the same seed.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.draws += 1;
+        let mut hash = Sha256::new();
+        hash.update(self.seed.to_le_bytes());
+        hash.update(self.id.0.to_le_bytes());
+        hash.update(self.draws.to_le_bytes());
+        let digest = hash.finalize();
+        u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
+    }
+
+    /// A secret that cannot be guessed from others.
+    pub(crate) fn random_secret(&mut self) -> u32 {
+        self.random() as u32
+    }
+
+    /// Says something to the operator.
+    pub(crate) fn log(&mut self, level: Level, text: impl AsRef<str>) {
+        let text = text.as_ref().to_owned();
+        self.conns.operations.push_back(Operation::Log { level, text });
+    }
+
+    /// Tells a client why, and closes its connection when it has been sent.
+    pub(crate) fn refuse_client(&mut self, id: ClientId, refusal: &Refusal) {
+        if let Some(client) = self.clients.get(id) {
+            if client.phase != Phase::Ready {
+                self.stats.logins_refused += 1;
+            }
+            refusal.encode(self.conns.write(client.conn));
+            self.end_client(id);
+        }
+    }
+
+    /// A client goes; what was written to it is still sent.
+    pub(crate) fn end_client(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get(id) {
+            self.conns.set_owner(client.conn, Owner::Nobody);
+            self.conns.resume(client.conn);
+            self.conns.close_after_flush(client.conn);
+            self.forget_client(id);
+        }
+    }
+
+    /// A client is gone.
+    pub(crate) fn drop_client(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get(id) {
+            self.conns.close(client.conn);
+            self.forget_client(id);
+        }
+    }
+
+    /// Takes a client out of every list. Its requests in flight are answered to nobody.
+    fn forget_client(&mut self, id: ClientId) {
+        let Some(mut client) = self.clients.remove(id) else { return };
+        self.stats.clients -= 1;
+        let rest = client.input.len();
+        let unparsed = client.input.unparsed().len();
+        client.input.drop_answered(rest - unparsed);
+        client.input.consume(unparsed);
+        client.input.release(&mut self.conns.pool);
+        if let Some(session) = &client.session {
+            self.identities[session.identity].users -= 1;
+        }
+        let Some(target) = client.upstream else { return };
+        let Some(upstream) = self.upstreams.get_mut(target) else { return };
+        if let Some(lease) = client.lease {
+            upstream.holder = None;
+            upstream.is_soiled = true;
+            self.stats.leased -= 1;
+            if lease.is_open || client.streaming > 0 {
+                // In the middle of a request: only the end of the connection ends it.
+                self.lose_upstream(target, "its client vanished in the middle of a request");
+                return;
+            }
+        }
+        let upstream = &self.upstreams[target];
+        let is_alone = upstream.tail == Some(id) || client.lease.is_some();
+        if is_alone && upstream.pipe.iter().any(|one| one.client() == Some(id)) {
+            self.forward_cancel(target);
+        } else {
+            self.settle_upstream(target);
+        }
+    }
+
+    fn begin_drain(&mut self, deadline_ms: u64) {
+        self.is_draining = true;
+        self.conns.operations.push_back(Operation::AcceptOff);
+        let deadline = Instant(self.now.0 + deadline_ms * 1_000_000);
+        self.timers.add(deadline, Timer::Drain);
+        self.end_idle_clients();
+    }
+
+    /// Those that have nothing running are told good-bye.
+    pub(crate) fn end_idle_clients(&mut self) {
+        let idle: Vec<ClientId> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| {
+                client.in_flight == 0 && client.lease.is_none() && client.waiting == Waiting::No
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in idle {
+            self.refuse_client(id, &Refusal::shutdown());
+        }
+        if self.clients.is_empty() {
+            self.end_upstreams();
+        }
+    }
+
+    fn end_drain(&mut self) {
+        let all: Vec<ClientId> = self.clients.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.refuse_client(id, &Refusal::shutdown());
+        }
+        self.end_upstreams();
+    }
+
+    fn end_upstreams(&mut self) {
+        let all: Vec<UpstreamId> = self.upstreams.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.forget_upstream(id);
+        }
     }
 }

@@ -73,6 +73,13 @@ impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Slab<K, T> {
         if entry.generation == generation { entry.value.as_mut() } else { None }
     }
 
+    /// The id of the value at a place, if there is one.
+    pub fn id_at(&self, index: u32) -> Option<K> {
+        let entry = self.entries.get(index as usize)?;
+        entry.value.as_ref()?;
+        Some(K::from((index, entry.generation)))
+    }
+
     /// All values with their ids, by place.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.entries.iter().enumerate().filter_map(|(index, entry)| {

@@ -1,0 +1,3 @@
+//! Downstream sessions, one folder a protocol.
+
+pub mod postgres;

@@ -1,0 +1,162 @@
+//! Cancel requests: found by their key, on whatever shard, and carried to exactly the request meant.
+//!
+//! Knows the three states of a request: not sent, sent among others, sent alone. Invariants: a
+//! neighbour's request is never what a cancel was meant for; while a cancel is on its way nothing
+//! new is put behind the request it is meant for.
+
+use manifold_protocols::postgres::frontend::encode_cancel;
+
+use crate::client::postgres::errors::Refusal;
+use crate::client::postgres::examine::{Found, Scope};
+use crate::client::postgres::{Phase, Waiting};
+use crate::conns::Owner;
+use crate::event::{Message, Operation};
+use crate::ids::{ClientId, ShardId, UpstreamId};
+use crate::shard::{Shard, Timer};
+use crate::topology::Target;
+use crate::upstream::postgres::pipe::Requester;
+
+/// Bits of the made-up process id that are a client's place; the rest is the shard's number + 1.
+const PLACE_BITS: u32 = 24;
+
+impl Shard {
+    /// The process id that a client is told: leads back to its shard and place.
+    pub(crate) fn cancel_pid(&self, id: ClientId) -> u32 {
+        assert!(id.index < 1 << PLACE_BITS, "clients_max is far below");
+        ((self.id.0 + 1) << PLACE_BITS) | id.index
+    }
+
+    /// Somebody shows a cancel key.
+    pub(crate) fn handle_cancel_request(&mut self, pid: u32, secret: u32) {
+        self.stats.cancels += 1;
+        let Some(shard) = (pid >> PLACE_BITS).checked_sub(1) else { return };
+        if shard == self.id.0 {
+            self.cancel(pid, secret);
+        } else {
+            self.conns.operations.push_back(Operation::ToShard {
+                shard: ShardId(shard),
+                message: Message::Cancel { pid, secret },
+            });
+        }
+    }
+
+    /// Cancels what the client with this key has running or waiting.
+    pub(crate) fn cancel(&mut self, pid: u32, secret: u32) {
+        let place = pid & ((1 << PLACE_BITS) - 1);
+        let Some(id) = self.clients.id_at(place) else { return };
+        let client = &self.clients[id];
+        // All 32 bits in one comparison: nothing is learned from how long it takes.
+        if client.secret != secret || client.phase != Phase::Ready {
+            return;
+        }
+        if client.in_flight > 0 {
+            self.cancel_in_flight(id);
+        } else if client.waiting != Waiting::No {
+            self.cancel_waiting(id);
+        }
+    }
+
+    /// The request has not been sent: it is answered here.
+    fn cancel_waiting(&mut self, id: ClientId) {
+        self.clients[id].waiting = Waiting::No;
+        let scope =
+            if self.clients[id].lease.is_some() { Scope::Messages } else { Scope::Request };
+        let len = match self.examine(id, scope) {
+            Found::Request(found) => Some(found.len),
+            Found::Unclassified | Found::NoCatalog => self.request_len(id),
+            _ => None,
+        };
+        let client = &mut self.clients[id];
+        if let (Some(len), None) = (len, client.lease) {
+            client.input.consume(len);
+            client.scanned = 0;
+            self.answer_error(id, &Refusal::cancelled());
+        }
+        self.clients_to_pump.push_back(id);
+    }
+
+    /// The length of the next request of a client that waits for a verdict on it.
+    fn request_len(&mut self, id: ClientId) -> Option<usize> {
+        crate::client::postgres::examine::frame_request(&mut self.clients[id], &self.limits)
+    }
+
+    /// The request has been sent.
+    fn cancel_in_flight(&mut self, id: ClientId) {
+        let target = self.clients[id].upstream.expect("requests in flight are on an upstream");
+        let upstream = &self.upstreams[target];
+        let is_alone = upstream.pipe.iter().all(|one| one.client() == Some(id));
+        if is_alone {
+            self.forward_cancel(target);
+            return;
+        }
+        let first = upstream.pipe.iter().position(|one| one.client() == Some(id));
+        let Some(first) = first else { return };
+        let one = &upstream.pipe[first];
+        if one.is_delivered || one.writes {
+            // Its reply is arriving; or it is a write, alone in front, with a chore behind it.
+            if one.writes && first == 0 {
+                self.forward_cancel(target);
+            }
+            return;
+        }
+        // A read among others' requests: its reply is discarded, nobody else is touched.
+        let len = one.len;
+        let (drops_unnamed, has_changes) = (one.drops_unnamed, one.change.is_some());
+        if drops_unnamed || has_changes || self.clients[id].in_flight > 1 {
+            return;
+        }
+        self.upstreams[target].pipe[first].owner = Requester::Abandoned;
+        let client = &mut self.clients[id];
+        client.in_flight = 0;
+        client.upstream = None;
+        client.input.drop_answered(len);
+        client.session_mut().statements.forget_pending();
+        self.answer_error(id, &Refusal::cancelled());
+        self.wake(id, Waiting::Itself);
+        self.clients_to_pump.push_back(id);
+    }
+
+    /// Sends a cancel to the node, for the request that is alone on an upstream. Until it has landed
+    /// nothing new goes there.
+    pub(crate) fn forward_cancel(&mut self, target: UpstreamId) {
+        let upstream = &mut self.upstreams[target];
+        let service = upstream.service;
+        if upstream.fences > 0 {
+            return;
+        }
+        let Some(address) = self.address_of(service) else { return };
+        let upstream = &mut self.upstreams[target];
+        upstream.fences += 1;
+        let conn = self.conns.reserve(None);
+        self.conns.set_owner(conn, Owner::Canceller(target));
+        self.conns.connect(conn, address);
+        encode_cancel(
+            self.conns.write(conn),
+            self.upstreams[target].pid,
+            &self.upstreams[target].cancel_secret,
+        );
+        self.timers.add(self.now + self.limits.connect_time_max, Timer::Cancel(conn));
+        self.stats.cancels_forwarded += 1;
+    }
+
+    /// Where the node of a service is, as far as that is known without asking.
+    fn address_of(&self, service: crate::ids::ServiceId) -> Option<crate::event::Address> {
+        match &self.services[service.index()].target {
+            Target::Address(address) => Some(address.clone()),
+            Target::Name(_) => self.connections[service.index()].last_address.clone(),
+        }
+    }
+
+    /// The node has closed the cancel's connection: the signal has been sent. An empty request
+    /// behind everything tells when it can have no effect any more.
+    pub(crate) fn handle_cancel_landed(&mut self, target: UpstreamId) {
+        if let Some(upstream) = self.upstreams.get_mut(target)
+            && upstream.fences > 0
+        {
+            upstream.fences -= 1;
+            if upstream.holder.is_none() {
+                self.send_fence(target);
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Puts a request onto an upstream: names rewritten, statements prepared where they are missing,
+//! and for every message the step that says what must come back.
+//!
+//! Knows no scheduling: the upstream has been chosen. Invariant: bytes and steps are appended
+//! together, so that the pipe always tells what the bytes will bring.
+
+use std::rc::Rc;
+
+use manifold_protocols::postgres::frame::HEADER_LEN;
+use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
+
+use crate::client::postgres::examine::{Examined, Named, Piece};
+use crate::client::postgres::statements::{Change, Statement, Statements};
+use crate::ids::{ClientId, UpstreamId};
+use crate::shard::Shard;
+use crate::upstream::postgres::pipe::{Expectation, Requester, Step};
+use crate::upstream::postgres::{Prepared, Upstream};
+
+impl Shard {
+    /// Makes sure that an upstream has a statement before the message that is written next.
+    pub(crate) fn ensure_prepared(&mut self, target: UpstreamId, statement: &Rc<Statement>) {
+        let upstream = &mut self.upstreams[target];
+        let mut emitter = Emitter {
+            out: self.conns.write(upstream.conn),
+            unparsed: &[],
+            statements: &mut Statements::default(),
+            upstream,
+            statements_max: self.limits.upstream_statements_max,
+            prepared_count: 0,
+            is_closed: false,
+            is_synced: false,
+        };
+        emitter.ensure(statement);
+        self.stats.statements_prepared += emitter.prepared_count;
+    }
+
+    /// Sends a request (or, on a lease, messages) of a client to an upstream.
+    pub(crate) fn emit(&mut self, id: ClientId, target: UpstreamId, mut found: Examined) {
+        let client = &mut self.clients[id];
+        let upstream = &mut self.upstreams[target];
+        let is_leased = client.lease.is_some();
+        let is_open = client.lease.is_some_and(|lease| lease.is_open);
+        // A whole request that begins a lease can still be sent again; what follows cannot.
+        let is_begun = client.lease.is_some_and(|lease| lease.is_begun);
+        let is_kept = !is_begun && found.is_closed;
+        if is_open {
+            let last = upstream.pipe.back_mut().expect("an open request is in the pipe");
+            last.writes |= found.demand.writes;
+            last.commits_early |= found.commits_early;
+            last.defines |= found.defines;
+        } else {
+            let expectation = Expectation {
+                owner: Requester::Client(id),
+                expected_nanos: found.text.as_ref().map_or(0, |text| text.history.nanos.get()),
+                text: found.text.take(),
+                sent_at: self.now,
+                begins_at: self.conns.written_total(upstream.conn),
+                len: if is_kept { found.len } else { 0 },
+                reply_bytes: 0,
+                writes: found.demand.writes,
+                commits_early: found.commits_early,
+                is_leased,
+                is_delivered: false,
+                is_failed: false,
+                is_completed: false,
+                defines: found.defines,
+                drops_unnamed: false,
+                change: found.change.take(),
+            };
+            upstream.push(expectation);
+            client.in_flight += 1;
+            client.upstream = Some(target);
+        }
+        let session = client.session.as_deref_mut().expect("a client with requests is logged in");
+        let mut emitter = Emitter {
+            out: self.conns.write(upstream.conn),
+            unparsed: client.input.unparsed(),
+            statements: &mut session.statements,
+            upstream,
+            statements_max: self.limits.upstream_statements_max,
+            prepared_count: 0,
+            is_closed: false,
+            is_synced: false,
+        };
+        for piece in self.pieces.drain(..) {
+            emitter.emit_piece(&piece);
+        }
+        let (is_closed, is_synced) = (emitter.is_closed, emitter.is_synced);
+        self.stats.statements_prepared += emitter.prepared_count;
+        if let Some(lease) = &mut client.lease {
+            lease.is_open = !is_closed;
+            lease.is_begun = true;
+        } else {
+            assert!(is_closed, "without a lease only whole requests are sent");
+        }
+        if is_kept {
+            client.input.advance(found.len);
+        } else {
+            client.input.consume(found.len);
+        }
+        if is_synced {
+            self.tidy(target);
+        }
+    }
+}
+
+/// What writing one request needs.
+struct Emitter<'a> {
+    out: &'a mut Vec<u8>,
+    unparsed: &'a [u8],
+    statements: &'a mut Statements,
+    upstream: &'a mut Upstream,
+    statements_max: usize,
+    prepared_count: u64,
+    is_closed: bool,
+    is_synced: bool,
+}
+
+impl Emitter<'_> {
+    fn emit_piece(&mut self, piece: &Piece) {
+        let bytes = &self.unparsed[piece.range.clone()];
+        if self.upstream.is_skipping {
+            // The node skips everything up to Sync, a Query included (F1).
+            if piece.tag != b'S' {
+                return;
+            }
+            self.upstream.is_skipping = false;
+        }
+        let body = &bytes[HEADER_LEN..];
+        let message = frontend::decode(piece.tag, body).expect("a message that was examined");
+        match (message, &piece.statement) {
+            (Message::Bind(bind), Named::Known(statement)) => {
+                self.ensure(statement);
+                frontend::encode_bind(self.out, bind.portal, &statement.name, bind.rest);
+                self.step(Step::Bind);
+            }
+            (Message::Close(target), Named::Known(_)) => {
+                self.statements.push(Change::Close(target.name.into()));
+                self.step(Step::CloseKnown);
+            }
+            (Message::Describe(target), Named::Known(statement)) => {
+                self.ensure(statement);
+                frontend::encode_describe(self.out, target.kind, &statement.name);
+                self.step(Step::DescribeStatement);
+            }
+            (Message::Parse(parse), Named::Known(statement)) => {
+                self.parse(parse.name, statement);
+            }
+            (Message::Parse(parse), _) => {
+                self.provoke(parse.name);
+                self.out.extend_from_slice(bytes);
+                self.step(Step::Never);
+            }
+            (message, _) => self.pass(&message, bytes),
+        }
+    }
+
+    /// A message goes on as it is.
+    fn pass(&mut self, message: &Message<'_>, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+        let step = match message {
+            Message::Bind(_) => Step::Bind,
+            Message::Close(_) => Step::Close,
+            Message::Describe(target) if target.kind == TargetKind::Statement => {
+                Step::DescribeStatement
+            }
+            Message::Describe(_) => Step::Describe,
+            Message::Execute(_) => Step::Execute,
+            Message::FunctionCall(_) => Step::Function,
+            Message::Query(_) => {
+                if self.statements.has_unnamed() {
+                    self.statements.push(Change::Close(Box::default()));
+                    let last = self.upstream.pipe.back_mut().expect("the request just begun");
+                    last.drops_unnamed = true;
+                }
+                Step::Query
+            }
+            Message::Sync => Step::Sync,
+            _ => return,
+        };
+        self.is_closed = step.is_last();
+        self.is_synced = step == Step::Sync;
+        self.step(step);
+    }
+
+    fn step(&mut self, step: Step) {
+        self.upstream.steps.push_back(step);
+    }
+
+    /// A client's own Parse.
+    fn parse(&mut self, name: &[u8], statement: &Rc<Statement>) {
+        self.statements.push(Change::Parse(name.into(), Rc::clone(statement)));
+        if self.upstream.prepared.contains_key(&statement.number) {
+            self.upstream.touch(statement.number);
+            self.step(Step::ParseKnown);
+        } else {
+            self.prepare(statement, Step::Parse);
+        }
+    }
+
+    /// Makes sure that the upstream has a statement when the next message is processed.
+    fn ensure(&mut self, statement: &Rc<Statement>) {
+        if self.upstream.prepared.contains_key(&statement.number) {
+            self.upstream.touch(statement.number);
+        } else {
+            self.prepare(statement, Step::ParseOurs);
+        }
+    }
+
+    fn prepare(&mut self, statement: &Rc<Statement>, step: Step) {
+        if self.upstream.prepared.len() >= self.statements_max {
+            self.evict();
+        }
+        frontend::encode_parse(self.out, &statement.name, &statement.text, &statement.types);
+        self.step(step);
+        let request = self.upstream.requests;
+        let prepared = Prepared { used: 0, request, preparing: Some(request) };
+        self.upstream.prepared.insert(statement.number, prepared);
+        self.upstream.preparing.push_back(statement.number);
+        self.upstream.touch(statement.number);
+        self.prepared_count += 1;
+    }
+
+    /// Closes the statement that has not been used for longest, in a request of its own so that the
+    /// Close cannot be skipped. What this very request uses stays.
+    fn evict(&mut self) {
+        let request = self.upstream.requests;
+        let confirmed = self
+            .upstream
+            .prepared
+            .iter()
+            .filter(|(_, prepared)| prepared.preparing.is_none() && prepared.request != request);
+        let Some((&number, _)) = confirmed.min_by_key(|(_, prepared)| prepared.used) else { return };
+        self.upstream.prepared.remove(&number);
+        let name = [crate::library::NAME_PREFIX, number.to_string().as_bytes()].concat();
+        self.upstream.close_later(&name);
+    }
+
+    /// Lets the node say that a name is taken, in its own words: prepares an empty statement under
+    /// the client's name first.
+    fn provoke(&mut self, name: &[u8]) {
+        frontend::encode_parse(self.out, name, b"", &[0, 0]);
+        self.step(Step::ParseProvoking);
+        self.upstream.close_later(name);
+    }
+}
+
+impl Upstream {
+    /// Notes that a statement is to be closed after the request at hand.
+    fn close_later(&mut self, name: &[u8]) {
+        frontend::encode_close(&mut self.tidying, TargetKind::Statement, name);
+        self.tidying_count += 1;
+    }
+}

@@ -1,0 +1,444 @@
+//! What the next request of a client is and what it asks for.
+//!
+//! Reads bytes and the session's names and changes neither, so that a request that has to wait can
+//! be looked at again. Invariant: nothing of a request is sent before all of it has been validated
+//! (except on a lease, where messages go one by one).
+
+use core::ops::Range;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use manifold_protocols::postgres::frame::{FrameError, HEADER_LEN, decode_frontend_header};
+use manifold_protocols::postgres::frontend::{self, Message, MessageError, TargetKind};
+
+use crate::client::postgres::Client;
+use crate::client::postgres::statements::Statement;
+use crate::event::Operation;
+use crate::identity::{Catalog, Database};
+use crate::ids::{ClientId, DatabaseId};
+use crate::library::Library;
+use crate::limits::Limits;
+use crate::profile::{Class, Profile};
+use crate::proof::{Reason, Statement as Proven};
+use crate::shard::Shard;
+use crate::stats::Stats;
+use crate::texts::{Lookup, Text, Texts};
+use crate::upstream::postgres::pipe::SessionChange;
+use crate::upstream::schedule::Demand;
+
+/// One message of a request, with what its names mean.
+#[derive(Debug)]
+pub struct Piece {
+    /// Its type byte.
+    pub tag: u8,
+    /// Where it lies in the client's unparsed bytes.
+    pub range: Range<usize>,
+    /// The statement it names or makes.
+    pub statement: Named,
+}
+
+/// What a message's statement name means.
+#[derive(Debug)]
+pub enum Named {
+    /// The message names no statement.
+    None,
+    /// A statement of ours; for a Parse, the one it makes.
+    Known(Rc<Statement>),
+    /// A Parse of a name that is taken: the node is to say so.
+    Taken,
+    /// Nobody knows the name: the node is to say so.
+    Unknown,
+}
+
+/// A request that is complete and may be sent.
+#[derive(Debug)]
+pub struct Examined {
+    /// How many of the unparsed bytes it is made of.
+    pub len: usize,
+    /// What it asks of an upstream.
+    pub demand: Demand,
+    /// Why the client keeps the upstream afterwards, if it does.
+    pub keeps: Option<Reason>,
+    /// Whether the catalog may be another afterwards.
+    pub defines: bool,
+    /// Whether it may commit before an error ends it.
+    pub commits_early: bool,
+    /// What it does to the session's settings, if it does nothing else.
+    pub change: Option<Box<SessionChange>>,
+    /// Settings that may change among other things: the node has to be asked afterwards.
+    pub touched: Vec<Box<str>>,
+    /// What it runs, for the history.
+    pub text: Option<Rc<Text>>,
+    /// What the only message, a simple Query, does.
+    pub simple: Option<Rc<Profile>>,
+    /// How many statements it runs.
+    pub runs: u32,
+    /// Whether its last message ends a request.
+    pub is_closed: bool,
+}
+
+/// What was found at the front of the unparsed bytes.
+#[derive(Debug)]
+pub enum Found {
+    /// The client broke the protocol, by framing.
+    BadFrame(FrameError),
+    /// The client broke the protocol, inside a message of the request with this length.
+    BadMessage(MessageError, usize),
+    /// More bytes are needed.
+    Incomplete,
+    /// The catalog has to be read first.
+    NoCatalog,
+    /// A request; its pieces are in the shard's scratch list.
+    Request(Examined),
+    /// The client says good-bye.
+    Terminate,
+    /// More than `request_bytes_max`: to be streamed on a lease.
+    TooLarge,
+    /// A text has to be classified first.
+    Unclassified,
+}
+
+/// How much of the client's bytes is looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Whatever messages are complete, up to the end of a request: the client has a lease.
+    Messages,
+    /// A whole request.
+    Request,
+}
+
+/// Replies above this size make a text Tail: nobody else waits behind them.
+const BIG_REPLY_BYTES: u32 = 64 << 10;
+
+/// Texts that take longer than this at the node are Tail.
+const SLOW_NANOS: u32 = 5_000_000;
+
+impl Shard {
+    /// Looks at the front of a client's unparsed bytes.
+    pub(crate) fn examine(&mut self, id: ClientId, scope: Scope) -> Found {
+        let framed = frame(&mut self.clients[id], scope, &self.limits);
+        let (len, has_flush) = match framed {
+            Ok(framed) => framed,
+            Err(found) => return found,
+        };
+        let client = &self.clients[id];
+        let database = client.session().database;
+        self.pieces.clear();
+        let mut examiner = Examiner {
+            id,
+            client,
+            database_id: database,
+            database: &self.databases[database.index()],
+            texts: &mut self.texts,
+            library: &mut self.library,
+            pieces: &mut self.pieces,
+            operations: &mut self.conns.operations,
+            stats: &mut self.stats,
+            found: Examined::new(len),
+        };
+        if has_flush {
+            examiner.found.ask(Class::Exclusive, false);
+        }
+        match examiner.examine_all() {
+            Ok(()) => Found::Request(examiner.found),
+            Err(Stop::Bad(error)) => Found::BadMessage(error, len),
+            Err(Stop::NoCatalog) => Found::NoCatalog,
+            Err(Stop::Unclassified) => Found::Unclassified,
+        }
+    }
+}
+
+/// Finds out how many unparsed bytes belong together, and whether a Flush is among them.
+fn frame(client: &mut Client, scope: Scope, limits: &Limits) -> Result<(usize, bool), Found> {
+    let mut at = if scope == Scope::Request { client.scanned } else { 0 };
+    let bytes = client.input.unparsed();
+    let mut has_flush = false;
+    loop {
+        let header = match decode_frontend_header(&bytes[at..], limits.message_bytes_max) {
+            Ok(header) => header,
+            Err(_) if at > 0 && scope == Scope::Messages => return Ok((at, has_flush)),
+            Err(error) => return Err(Found::BadFrame(error)),
+        };
+        let whole = header.filter(|header| at + header.len <= bytes.len());
+        let Some(header) = whole else {
+            let expected = header.map_or(at, |header| at + header.len);
+            client.scanned = at;
+            return match scope {
+                Scope::Messages if at > 0 => Ok((at, has_flush)),
+                Scope::Request if expected > limits.request_bytes_max => Err(Found::TooLarge),
+                Scope::Messages if expected > limits.request_bytes_max => Err(Found::TooLarge),
+                _ => Err(Found::Incomplete),
+            };
+        };
+        match header.tag {
+            // What was not closed by a Sync before it is rolled back by the node, too.
+            b'X' if at == 0 || scope == Scope::Request => return Err(Found::Terminate),
+            b'X' => return Ok((at, has_flush)),
+            b'p' => return Err(Found::BadFrame(FrameError::UnknownTag(b'p'))),
+            _ => {}
+        }
+        at += header.len;
+        if ends_request(header.tag) {
+            client.scanned = 0;
+            return Ok((at, has_flush));
+        }
+        if header.tag == b'H' {
+            has_flush = true;
+            if scope == Scope::Request {
+                client.scanned = 0;
+                return Ok((at, true));
+            }
+        }
+        if at > limits.request_bytes_max {
+            client.scanned = 0;
+            return if scope == Scope::Messages { Ok((at, has_flush)) } else { Err(Found::TooLarge) };
+        }
+    }
+}
+
+/// The length of the request at the front of a client's unparsed bytes, if it is complete.
+pub fn frame_request(client: &mut Client, limits: &Limits) -> Option<usize> {
+    frame(client, Scope::Request, limits).ok().map(|(len, _)| len)
+}
+
+/// Whether a message of this type ends a request.
+fn ends_request(tag: u8) -> bool {
+    matches!(tag, b'Q' | b'S' | b'F')
+}
+
+/// Why a request cannot be sent yet, or ever.
+enum Stop {
+    Bad(MessageError),
+    NoCatalog,
+    Unclassified,
+}
+
+/// Everything that looking at one request needs.
+struct Examiner<'a> {
+    id: ClientId,
+    client: &'a Client,
+    database_id: DatabaseId,
+    database: &'a Database,
+    texts: &'a mut Texts,
+    library: &'a mut Library,
+    pieces: &'a mut Vec<Piece>,
+    operations: &'a mut VecDeque<Operation>,
+    stats: &'a mut Stats,
+    found: Examined,
+}
+
+impl Examiner<'_> {
+    fn examine_all(&mut self) -> Result<(), Stop> {
+        let mut at = 0;
+        while at < self.found.len {
+            at = self.examine_message(at)?;
+        }
+        if self.found.simple.is_some() && self.pieces.len() > 1 {
+            self.found.simple = None;
+        }
+        Ok(())
+    }
+
+    /// Looks at one message and says where the next begins.
+    fn examine_message(&mut self, at: usize) -> Result<usize, Stop> {
+        let client = self.client;
+        let bytes = &client.input.unparsed()[at..];
+        let tag = bytes[0];
+        let len = 1 + u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize;
+        let message = frontend::decode(tag, &bytes[HEADER_LEN..len]).map_err(Stop::Bad)?;
+        let mut statement = Named::None;
+        match message {
+            Message::Bind(bind) => {
+                self.ask_if(!bind.portal.is_empty());
+                statement = self.find(bind.statement);
+                if let Named::Known(known) = &statement {
+                    let known = Rc::clone(known);
+                    self.run(&known.text)?;
+                }
+            }
+            Message::Close(target) | Message::Describe(target)
+                if target.kind == TargetKind::Statement =>
+            {
+                statement = self.find(target.name);
+            }
+            Message::Execute(execute) => {
+                self.ask_if(!execute.portal.is_empty() || execute.rows_max != 0);
+            }
+            Message::FunctionCall(_) => {
+                self.found.ask(Class::Exclusive, true);
+                self.found.keeps = self.found.keeps.or(Some(Reason::Object));
+                self.found.commits_early = true;
+            }
+            Message::Parse(parse) => statement = self.parse(&parse)?,
+            Message::Query(text) => {
+                // A Query behind messages without Sync joins their transaction (F2).
+                self.ask_if(!self.pieces.is_empty());
+                let profile = self.run(text)?;
+                self.found.simple = Some(profile);
+            }
+            _ => {}
+        }
+        self.found.is_closed = ends_request(tag);
+        self.pieces.push(Piece { tag, range: at..at + len, statement });
+        Ok(at + len)
+    }
+
+    fn ask_if(&mut self, needs_lease: bool) {
+        if needs_lease {
+            self.found.ask(Class::Exclusive, false);
+        }
+    }
+
+    /// A Parse makes a statement, the same one for everybody who could have made it.
+    fn parse(&mut self, parse: &frontend::Parse<'_>) -> Result<Named, Stop> {
+        if !parse.name.is_empty() && !matches!(self.find(parse.name), Named::Unknown) {
+            return Ok(Named::Taken);
+        }
+        let (meaning, profile) = self.judge(parse.text)?;
+        let session = self.client.session();
+        Ok(Named::Known(if profile.verdict.freezes {
+            self.library.make(parse.text, parse.types, &meaning)
+        } else {
+            let fingerprint = session.fingerprint.number;
+            let database = self.database_id;
+            self.library.find_or_make(database, fingerprint, parse.text, parse.types, &meaning)
+        }))
+    }
+
+    /// The statement of a client's name, after the messages before this one.
+    fn find(&self, name: &[u8]) -> Named {
+        let unparsed = self.client.input.unparsed();
+        for piece in self.pieces.iter().rev() {
+            let body = &unparsed[piece.range.start + HEADER_LEN..piece.range.end];
+            match (piece.tag, &piece.statement) {
+                (b'P', Named::Known(statement)) if c_string(body) == name => {
+                    return Named::Known(Rc::clone(statement));
+                }
+                (b'C', Named::Known(_)) if c_string(&body[1..]) == name => return Named::Unknown,
+                (b'Q', _) if name.is_empty() => return Named::Unknown,
+                _ => {}
+            }
+        }
+        match self.client.session().statements.find(name) {
+            Some(statement) => Named::Known(Rc::clone(statement)),
+            None => Named::Unknown,
+        }
+    }
+
+    /// A text is going to be run.
+    fn run(&mut self, text: &[u8]) -> Result<Rc<Profile>, Stop> {
+        let (meaning, profile) = self.judge(text)?;
+        self.found.add(&profile, meaning);
+        Ok(profile)
+    }
+
+    /// What a text does, or who has to be asked first.
+    fn judge(&mut self, text: &[u8]) -> Result<(Rc<Text>, Rc<Profile>), Stop> {
+        if !self.client.session().is_readable {
+            return Ok(Text::opaque(Reason::SessionState, self.database.epoch));
+        }
+        if self.database.catalog != Catalog::Known {
+            return Err(Stop::NoCatalog);
+        }
+        match self.texts.look_up(self.database_id, self.database.epoch, text) {
+            Lookup::Known(text, profile) => Ok((text, profile)),
+            Lookup::Unknown { text: place, ask } => {
+                place.add_waiting(self.id);
+                if let Some(ticket) = ask {
+                    self.stats.texts_classified += 1;
+                    self.operations.push_back(Operation::Classify {
+                        ticket,
+                        database: self.database_id,
+                        text: text.into(),
+                    });
+                }
+                Err(Stop::Unclassified)
+            }
+        }
+    }
+}
+
+/// The bytes before the first NUL.
+fn c_string(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    &bytes[..end]
+}
+
+impl Examined {
+    fn new(len: usize) -> Self {
+        Self {
+            len,
+            demand: Demand { class: Class::Share, writes: false },
+            keeps: None,
+            defines: false,
+            commits_early: false,
+            change: None,
+            touched: Vec::new(),
+            text: None,
+            simple: None,
+            runs: 0,
+            is_closed: false,
+        }
+    }
+
+    fn ask(&mut self, class: Class, writes: bool) {
+        self.demand.class = self.demand.class.max(class);
+        self.demand.writes |= writes;
+    }
+
+    /// Adds what running a text asks for.
+    fn add(&mut self, profile: &Profile, text: Rc<Text>) {
+        self.ask(class_by_history(profile, &text), profile.writes);
+        self.keeps = self.keeps.or(profile.keeps);
+        self.defines |= profile.defines;
+        self.commits_early |= profile.commits_early;
+        self.change = None;
+        self.runs += 1;
+        for statement in &profile.verdict.statements {
+            self.touch(statement);
+        }
+        if self.runs == 1 && let Some(statement) = profile.single() {
+            self.change = change_of(statement).map(Box::new);
+        } else if !self.touched.is_empty() {
+            // Which of the settings holds in the end is the node's to say.
+            self.ask(Class::Exclusive, true);
+        }
+        self.text = Some(text);
+    }
+
+    /// Notes which settings a statement may leave changed.
+    fn touch(&mut self, statement: &Proven) {
+        match statement {
+            Proven::Set(setting) => self.touched.push(setting.name.clone()),
+            Proven::Reset(name) => self.touched.push(name.clone()),
+            Proven::ResetAll | Proven::DiscardAll => self.touched.push(ALL.into()),
+            _ => {}
+        }
+    }
+}
+
+/// Stands for all settings in a list of names of settings.
+pub const ALL: &str = "*";
+
+/// What a statement alone does to the session.
+fn change_of(statement: &Proven) -> Option<SessionChange> {
+    Some(match statement {
+        Proven::Set(setting) => SessionChange::Set(setting.clone()),
+        Proven::Reset(name) => SessionChange::Reset(name.clone()),
+        Proven::ResetAll => SessionChange::ResetAll,
+        Proven::DiscardAll => SessionChange::DiscardAll,
+        Proven::DeallocateAll => SessionChange::DeallocateAll,
+        _ => return None,
+    })
+}
+
+/// A text that is proven to be shareable has to earn it: unknown, slow and big ones are Tail.
+fn class_by_history(profile: &Profile, text: &Text) -> Class {
+    let history = &text.history;
+    let is_slow = history.nanos.get() > SLOW_NANOS || history.bytes.get() > BIG_REPLY_BYTES;
+    if profile.class == Class::Share && (history.count.get() == 0 || is_slow) {
+        Class::Tail
+    } else {
+        profile.class
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests that need no node: settings that are virtual, and the reset that pools send.
+//!
+//! Answers only what the node would answer in the same words. Invariant: a value is answered here
+//! only after the node has accepted that very value once.
+
+use std::rc::Rc;
+
+use manifold_protocols::postgres::backend::{
+    Status, encode_command_complete, encode_parameter_status, encode_ready_for_query,
+};
+
+use crate::client::postgres::examine::Examined;
+use crate::client::postgres::startup::clean_application_name;
+use crate::client::postgres::{Session, Waiting, login};
+use crate::fingerprint::{APPLICATION_NAME, Fingerprint};
+use crate::identity::Identity;
+use crate::ids::ClientId;
+use crate::proof::{Setting, Statement};
+use crate::shard::Shard;
+
+/// The part of a session that local answers change.
+struct Draft {
+    fingerprint: Rc<Fingerprint>,
+    application: Option<Rc<[u8]>>,
+    drops_statements: bool,
+}
+
+impl Shard {
+    /// Answers a request of which every statement can be answered here. Says whether it did; if it
+    /// could but the client's earlier requests are unanswered, the client waits for them.
+    pub(crate) fn answer_locally(&mut self, id: ClientId, found: &Examined) -> bool {
+        let Some(profile) = &found.simple else { return false };
+        let statements = &profile.verdict.statements;
+        let client = &self.clients[id];
+        let session = client.session();
+        let identity = &self.identities[session.identity];
+        let is_local = |statement| is_local(identity, session, statement);
+        if statements.is_empty() || !statements.iter().all(is_local) {
+            return false;
+        }
+        if client.in_flight > 0 {
+            self.clients[id].waiting = Waiting::Itself;
+            return false;
+        }
+        let mut draft = Draft {
+            fingerprint: Rc::clone(&session.fingerprint),
+            application: session.application.clone(),
+            drops_statements: false,
+        };
+        for statement in statements {
+            self.apply(id, statement, &mut draft);
+        }
+        for statement in statements {
+            let out = self.conns.write(self.clients[id].conn);
+            encode_command_complete(out, command_tag(statement));
+        }
+        self.adopt_draft(id, draft);
+        self.clients[id].session_mut().statements.forget(b"");
+        let client = &mut self.clients[id];
+        encode_ready_for_query(self.conns.write(client.conn), Status::Idle);
+        client.input.consume(found.len);
+        client.scanned = 0;
+        self.stats.requests_local += 1;
+        true
+    }
+
+    /// What one statement makes of the session.
+    fn apply(&mut self, id: ClientId, statement: &Statement, draft: &mut Draft) {
+        let session = self.clients[id].session();
+        match statement {
+            Statement::Set(setting) if &*setting.name == APPLICATION_NAME => {
+                draft.application = Some(clean_application_name(&setting.value));
+            }
+            Statement::Set(setting) => {
+                draft.fingerprint = self.fingerprints.with(&draft.fingerprint, setting.clone());
+            }
+            Statement::Reset(name) if &**name == APPLICATION_NAME => {
+                draft.application = session.startup_application.clone();
+            }
+            Statement::Reset(name) => {
+                draft.fingerprint = match session.startup.value(name) {
+                    Some(value) => {
+                        let setting = Setting { name: name.clone(), value: value.into() };
+                        self.fingerprints.with(&draft.fingerprint, setting)
+                    }
+                    None => self.fingerprints.without(&draft.fingerprint, name),
+                };
+            }
+            Statement::ResetAll | Statement::DiscardAll => {
+                draft.fingerprint = Rc::clone(&session.startup);
+                draft.application = session.startup_application.clone();
+                draft.drops_statements |= *statement == Statement::DiscardAll;
+            }
+            Statement::DeallocateAll => draft.drops_statements = true,
+            _ => {}
+        }
+    }
+
+    /// Makes the session what the draft says, and tells the client what it would be told.
+    fn adopt_draft(&mut self, id: ClientId, draft: Draft) {
+        if draft.drops_statements {
+            self.clients[id].session_mut().statements.clear();
+        }
+        self.change_settings(id, draft.fingerprint, draft.application);
+    }
+
+    /// Gives a session other settings and reports to its client every parameter that differs.
+    pub(crate) fn change_settings(
+        &mut self,
+        id: ClientId,
+        fingerprint: Rc<Fingerprint>,
+        application: Option<Rc<[u8]>>,
+    ) {
+        let before = self.reported_values(id);
+        self.set_fingerprint(id, fingerprint);
+        self.clients[id].session_mut().application = application;
+        let client = &self.clients[id];
+        let session = client.session();
+        let identity = &self.identities[session.identity];
+        let out = self.conns.write(client.conn);
+        for ((name, value), old) in login::reported(identity, session).zip(&before) {
+            if *value != **old {
+                encode_parameter_status(out, name, value);
+            }
+        }
+    }
+
+    fn reported_values(&self, id: ClientId) -> Vec<Box<[u8]>> {
+        let session = self.clients[id].session();
+        let identity = &self.identities[session.identity];
+        login::reported(identity, session).map(|(_, value)| value.into()).collect()
+    }
+}
+
+/// Whether a statement of a session without a lease can be answered without the node.
+fn is_local(identity: &Identity, session: &Session, statement: &Statement) -> bool {
+    match statement {
+        Statement::Set(setting) => {
+            &*setting.name == APPLICATION_NAME || identity.accepted.contains_key(setting)
+        }
+        // Of a setting that the session never touched only the node knows whether it exists.
+        Statement::Reset(name) => {
+            &**name == APPLICATION_NAME
+                || session.fingerprint.value(name).is_some()
+                || session.startup.value(name).is_some()
+        }
+        Statement::CloseAll
+        | Statement::DeallocateAll
+        | Statement::DiscardAll
+        | Statement::ResetAll
+        | Statement::UnlistenAll => true,
+        _ => false,
+    }
+}
+
+fn command_tag(statement: &Statement) -> &'static [u8] {
+    match statement {
+        Statement::CloseAll => b"CLOSE CURSOR ALL",
+        Statement::DeallocateAll => b"DEALLOCATE ALL",
+        Statement::DiscardAll => b"DISCARD ALL",
+        Statement::Reset(_) | Statement::ResetAll => b"RESET",
+        Statement::UnlistenAll => b"UNLISTEN",
+        _ => b"SET",
+    }
+}

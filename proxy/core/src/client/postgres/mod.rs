@@ -1,0 +1,176 @@
+//! A PostgreSQL client: its socket's unanswered bytes and its session's state.
+//!
+//! The files beside this one are the steps of its life: `startup`, `login`, then `pump` for each
+//! request (`examine` what it asks for, `emit` it to an upstream, or answer it in `local`). None of
+//! them reads replies. Invariant: all unanswered requests of a client are on one upstream, in order.
+
+pub mod cancel;
+pub mod emit;
+pub mod errors;
+pub mod examine;
+pub mod local;
+pub mod login;
+pub mod pump;
+pub mod startup;
+pub mod statements;
+
+use std::rc::Rc;
+
+use manifold_protocols::postgres::backend::Status;
+
+use crate::fingerprint::Fingerprint;
+use crate::ids::{ConnId, DatabaseId, IdentityId, LaneId, ServiceId, UpstreamId};
+use crate::input::Input;
+use crate::proof::Reason;
+use crate::time::Instant;
+
+use statements::Statements;
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its socket.
+    pub conn: ConnId,
+    /// Which service it came to.
+    pub service: ServiceId,
+    /// Whether it connects from this host.
+    pub is_local: bool,
+    /// How far its session has come.
+    pub phase: Phase,
+    /// Bytes of unanswered requests, then what has not been looked at.
+    pub input: Input,
+    /// How far the unparsed bytes have been found whole, so that none is looked at twice.
+    pub scanned: usize,
+    /// Requests sent and not answered; all are on `upstream`.
+    pub in_flight: u32,
+    /// Where its unanswered requests are, or the upstream of its lease.
+    pub upstream: Option<UpstreamId>,
+    /// Its lease, if it has one.
+    pub lease: Option<Lease>,
+    /// What its next request waits for.
+    pub waiting: Waiting,
+    /// When it began to wait.
+    pub since: Instant,
+    /// What the session is; only while `phase` is beyond `Startup`.
+    pub session: Option<Box<Session>>,
+    /// The secret half of its cancel key.
+    pub secret: u32,
+    /// Bytes of the message being streamed to its lease that are still to come.
+    pub streaming: usize,
+    /// How often the request that is to be answered next has been sent again.
+    pub retries: u8,
+    /// Reading is paused until there is room again.
+    pub is_paused: bool,
+    /// The transaction status that the client was told last.
+    pub status: Status,
+    /// Whether it said good-bye or sent its last byte: closed when everything is answered.
+    pub is_leaving: bool,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// Before the end of the startup packet.
+    Startup,
+    /// Between the startup packet and the first ReadyForQuery.
+    Login,
+    /// In use.
+    Ready,
+}
+
+/// What a client's next request waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waiting {
+    /// Nothing: it is looked at as soon as it is complete.
+    No,
+    /// The catalog of its database.
+    Catalog,
+    /// What a text does.
+    Verdict,
+    /// Its own earlier requests.
+    Itself,
+    /// An upstream; it stands in its lane's queue.
+    Upstream,
+}
+
+/// Who the client is and what it has set.
+#[derive(Debug)]
+pub struct Session {
+    /// Service, user and database.
+    pub identity: IdentityId,
+    /// The database's catalog.
+    pub database: DatabaseId,
+    /// Where its requests queue; looked up again when it is gone.
+    pub lane: Option<LaneId>,
+    /// Its settings now.
+    pub fingerprint: Rc<Fingerprint>,
+    /// Its settings as of its startup packet, which RESET goes back to.
+    pub startup: Rc<Fingerprint>,
+    /// `application_name` now, if it was ever given.
+    pub application: Option<Rc<[u8]>>,
+    /// `application_name` as of the startup packet.
+    pub startup_application: Option<Rc<[u8]>>,
+    /// Prepared statements.
+    pub statements: Statements,
+    /// Settings that requests of the current lease may have changed.
+    pub touched: Vec<Box<str>>,
+    /// Whether texts may be judged by our lexer: standard_conforming_strings on and an encoding
+    /// without ASCII bytes inside characters.
+    pub is_readable: bool,
+}
+
+/// An upstream held by one client alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// When it ends.
+    pub until: Until,
+    /// A request has been begun and not closed by Sync, Query or FunctionCall.
+    pub is_open: bool,
+    /// Something has been sent on it.
+    pub is_begun: bool,
+}
+
+/// What ends a lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Until {
+    /// The next ReadyForQuery with status idle and nothing left in flight.
+    Idle,
+    /// The end of the session, or DISCARD ALL.
+    Session(Reason),
+}
+
+impl Client {
+    /// A client that has just been accepted.
+    pub fn new(conn: ConnId, service: ServiceId, is_local: bool, secret: u32, now: Instant) -> Self {
+        Self {
+            conn,
+            service,
+            is_local,
+            phase: Phase::Startup,
+            input: Input::default(),
+            scanned: 0,
+            in_flight: 0,
+            upstream: None,
+            lease: None,
+            waiting: Waiting::No,
+            since: now,
+            session: None,
+            secret,
+            streaming: 0,
+            retries: 0,
+            is_paused: false,
+            status: Status::Idle,
+            is_leaving: false,
+        }
+    }
+
+    /// The session of a client that has one.
+    pub fn session(&self) -> &Session {
+        self.session.as_deref().expect("a client beyond its startup packet has a session")
+    }
+
+    /// The session of a client that has one.
+    pub fn session_mut(&mut self) -> &mut Session {
+        self.session.as_deref_mut().expect("a client beyond its startup packet has a session")
+    }
+}

@@ -1,0 +1,474 @@
+//! Turns a client's bytes into requests and gets each to an upstream, until something is missing.
+//!
+//! Reads no replies. Invariant: a client either has nothing unparsed that is complete, or there is
+//! one reason (`Waiting`, a pause) why it is not looked at, and whatever ends that reason looks at
+//! the client again.
+
+use manifold_protocols::postgres::backend::Status;
+use manifold_protocols::postgres::frame::{HEADER_LEN, decode_frontend_header};
+
+use crate::client::postgres::errors::Refusal;
+use crate::client::postgres::examine::{Examined, Found, Named, Scope};
+use crate::client::postgres::{Client, Lease, Phase, Until, Waiting};
+use crate::ids::{ClientId, UpstreamId};
+use crate::profile::Class;
+use crate::proof::Reason;
+use crate::shard::Shard;
+use crate::upstream::postgres::pipe::{Expectation, Step};
+use crate::upstream::schedule::Demand;
+
+/// Whether the client goes on to its next request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Progress {
+    Next,
+    Stop,
+}
+
+impl Shard {
+    /// Goes on with a client whose turn in a queue has come.
+    pub(crate) fn pump_turn(&mut self, id: ClientId) {
+        self.pump_from(id, true);
+    }
+
+    /// Makes requests of a client's bytes as far as possible.
+    pub(crate) fn pump(&mut self, id: ClientId) {
+        self.pump_from(id, false);
+    }
+
+    fn pump_from(&mut self, id: ClientId, mut is_turn: bool) {
+        while let Some(client) = self.clients.get(id) {
+            if client.phase != Phase::Ready || client.waiting != Waiting::No {
+                break;
+            }
+            if client.input.unparsed().is_empty() || self.is_output_high(id) {
+                break;
+            }
+            let progress = if client.lease.is_some() {
+                self.pump_lease(id)
+            } else {
+                self.pump_request(id, core::mem::take(&mut is_turn))
+            };
+            if progress == Progress::Stop {
+                break;
+            }
+        }
+        self.settle_input(id);
+    }
+
+    /// After a client has been looked at: gives its buffer back if it is empty, stops reading if
+    /// too much has piled up, and says good-bye to one that has sent its last byte.
+    fn settle_input(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.input.release(&mut self.conns.pool);
+        let unparsed = client.input.unparsed().len();
+        let bound = self.limits.input_high.max(self.limits.request_bytes_max + (1 << 16));
+        let is_stuck = unparsed > 0
+            && (client.waiting != Waiting::No || client.lease.is_some());
+        let is_full = unparsed > if is_stuck { self.limits.input_high } else { bound };
+        if is_full && !client.is_paused {
+            client.is_paused = true;
+            self.conns.pause(client.conn);
+        } else if !is_full && client.is_paused && !self.is_output_high(id) {
+            self.clients[id].is_paused = false;
+            self.conns.resume(self.clients[id].conn);
+        }
+        let client = &self.clients[id];
+        if client.is_leaving
+            && client.in_flight == 0
+            && client.waiting == Waiting::No
+            && client.phase == Phase::Ready
+        {
+            self.end_client(id);
+        }
+    }
+
+    /// Whether the client has so much unread output that no request of it is looked at; then it is
+    /// looked at again when that has been sent.
+    fn is_output_high(&self, id: ClientId) -> bool {
+        self.conns.unsent(self.clients[id].conn) > self.limits.output_high
+    }
+
+    /// The next request of a client without a lease.
+    fn pump_request(&mut self, id: ClientId, is_turn: bool) -> Progress {
+        match self.examine(id, Scope::Request) {
+            Found::Request(found) => self.start_request(id, found, is_turn),
+            Found::TooLarge => {
+                let demand = Demand { class: Class::Exclusive, writes: true };
+                match self.place(id, demand, is_turn) {
+                    Some(target) => {
+                        self.begin_lease(id, target, Until::Idle);
+                        Progress::Next
+                    }
+                    None => Progress::Stop,
+                }
+            }
+            found => self.handle_unsent(id, found),
+        }
+    }
+
+    fn start_request(&mut self, id: ClientId, found: Examined, is_turn: bool) -> Progress {
+        if self.answer_locally(id, &found) {
+            return Progress::Next;
+        }
+        if self.clients[id].waiting != Waiting::No {
+            return Progress::Stop;
+        }
+        let Some(target) = self.place(id, found.demand, is_turn) else { return Progress::Stop };
+        if self.is_being_prepared(target, None) {
+            self.wait_for_upstream(id, found.demand, true);
+            return Progress::Stop;
+        }
+        self.count_request(found.demand);
+        match found.demand.class {
+            Class::Share => {
+                let service = self.clients[id].service;
+                self.connections[service.index()].shared_at = self.now;
+            }
+            Class::Tail => self.begin_tail(id, target),
+            Class::Exclusive => {
+                let until = found.keeps.map_or(Until::Idle, Until::Session);
+                self.begin_lease(id, target, until);
+                self.touch_settings(id, &found);
+            }
+        }
+        self.emit(id, target, found);
+        Progress::Next
+    }
+
+    fn count_request(&mut self, demand: Demand) {
+        match demand.class {
+            Class::Share => self.stats.requests_shared += 1,
+            Class::Tail => self.stats.requests_tail += 1,
+            Class::Exclusive => {}
+        }
+    }
+
+    /// Nothing can be sent: waits, or ends what is wrong.
+    fn handle_unsent(&mut self, id: ClientId, found: Found) -> Progress {
+        let client = &mut self.clients[id];
+        match found {
+            Found::BadFrame(error) => {
+                if client.in_flight > 0 {
+                    client.waiting = Waiting::Itself;
+                } else {
+                    self.refuse_client(id, &Refusal::frame(&error));
+                }
+            }
+            Found::BadMessage(error, len) => {
+                if client.in_flight > 0 {
+                    client.waiting = Waiting::Itself;
+                } else if client.lease.is_some() {
+                    self.refuse_client(id, &Refusal::message(&error).fatal());
+                } else {
+                    client.input.consume(len);
+                    client.scanned = 0;
+                    self.answer_error(id, &Refusal::message(&error));
+                    return Progress::Next;
+                }
+            }
+            Found::Terminate => {
+                client.is_leaving = true;
+                let rest = client.input.unparsed().len();
+                client.input.consume(rest);
+            }
+            Found::Incomplete | Found::Request(_) | Found::TooLarge => {}
+            Found::NoCatalog => {
+                client.waiting = Waiting::Catalog;
+                self.want_catalog(id);
+            }
+            Found::Unclassified => client.waiting = Waiting::Verdict,
+        }
+        Progress::Stop
+    }
+
+    /// Finds the upstream for a request, or lets the client wait.
+    fn place(&mut self, id: ClientId, demand: Demand, is_turn: bool) -> Option<UpstreamId> {
+        let client = &self.clients[id];
+        if client.in_flight > 0 {
+            let current = client.upstream.expect("requests in flight are on an upstream");
+            if self.may_follow_itself(id, current, demand) {
+                return Some(current);
+            }
+            self.clients[id].waiting = Waiting::Itself;
+            return None;
+        }
+        let lane = self.lane_of(id);
+        let queues = &self.lanes[lane];
+        let queue = if demand.is_owned() { &queues.owned } else { &queues.shared };
+        let chosen = if is_turn || queue.is_empty() { self.choose(lane, demand) } else { None };
+        let Some(chosen) = chosen else {
+            self.wait_for_upstream(id, demand, is_turn);
+            return None;
+        };
+        let upstream = &self.upstreams[chosen];
+        if !upstream.pipe.is_empty() && self.lanes[lane].upstreams.len() < self.lanes[lane].active {
+            self.lanes_to_grow.push(lane);
+        }
+        if demand.class != Class::Share && self.apply_application(id, chosen) {
+            // The name has to be set before a request that may log it.
+            debug_assert!(!self.upstreams[chosen].pipe.is_empty());
+        }
+        Some(chosen)
+    }
+
+    /// Whether a client's next request may go behind its own unanswered ones.
+    fn may_follow_itself(&self, id: ClientId, current: UpstreamId, demand: Demand) -> bool {
+        let upstream = &self.upstreams[current];
+        let client = &self.clients[id];
+        if upstream.lane != self.lanes_by_client(client) || upstream.is_draining {
+            return false;
+        }
+        if upstream.pipe.len() >= self.limits.pipe_depth_max
+            || self.conns.unsent(upstream.conn) >= self.limits.upstream_output_high
+        {
+            return false;
+        }
+        match demand.class {
+            Class::Share => upstream.tail == Some(id) || upstream.takes_shared(),
+            Class::Tail if upstream.tail == Some(id) => {
+                !demand.writes || upstream.pipe.iter().all(|one| one.client() == Some(id))
+            }
+            Class::Tail => !demand.writes && upstream.takes_shared(),
+            Class::Exclusive => false,
+        }
+    }
+
+    fn begin_tail(&mut self, id: ClientId, target: UpstreamId) {
+        let upstream = &mut self.upstreams[target];
+        assert!(upstream.tail.is_none_or(|tail| tail == id), "nobody follows another's tail");
+        upstream.tail = Some(id);
+    }
+
+    /// Gives an upstream to a client alone.
+    fn begin_lease(&mut self, id: ClientId, target: UpstreamId, until: Until) {
+        let upstream = &mut self.upstreams[target];
+        assert!(upstream.holder.is_none() && upstream.tail.is_none(), "only a free one is leased");
+        upstream.holder = Some(id);
+        let client = &mut self.clients[id];
+        assert!(client.lease.is_none(), "one lease at a time");
+        client.upstream = Some(target);
+        client.lease = Some(Lease { until, is_open: false, is_begun: false });
+        client.scanned = 0;
+        self.stats.leases += 1;
+        self.stats.leased += 1;
+        if let Until::Session(_) = until {
+            self.stats.leases_session += 1;
+        }
+    }
+
+    /// Whether a statement that the request at hand uses is being prepared there by another
+    /// request: if that fails, this one would fail for a name that the client never used.
+    fn is_being_prepared(&self, target: UpstreamId, open: Option<u64>) -> bool {
+        let upstream = &self.upstreams[target];
+        !upstream.preparing.is_empty()
+            && self.pieces.iter().any(|piece| match &piece.statement {
+                Named::Known(statement) => upstream
+                    .prepared
+                    .get(&statement.number)
+                    .is_some_and(|it| it.preparing.is_some() && it.preparing != open),
+                _ => false,
+            })
+    }
+
+    /// The next messages of a client that has a lease.
+    fn pump_lease(&mut self, id: ClientId) -> Progress {
+        let client = &self.clients[id];
+        let target = client.upstream.expect("a lease is on an upstream");
+        let upstream = &self.upstreams[target];
+        if self.conns.unsent(upstream.conn) > self.limits.upstream_output_high
+            || upstream.pipe.len() >= self.limits.pipe_depth_max
+        {
+            // Looked at again when the upstream's output has been sent, or something is answered.
+            return Progress::Stop;
+        }
+        if client.streaming > 0 {
+            return self.stream(id, target);
+        }
+        match self.examine(id, Scope::Messages) {
+            Found::Request(found) => {
+                let lease = self.clients[id].lease.expect("looked at above");
+                let open = lease.is_open.then_some(self.upstreams[target].requests);
+                if self.is_being_prepared(target, open) {
+                    self.clients[id].waiting = Waiting::Itself;
+                    return Progress::Stop;
+                }
+                if !lease.is_begun || !lease.is_open {
+                    self.apply_application(id, target);
+                }
+                self.widen_lease(id, &found);
+                self.emit(id, target, found);
+                Progress::Next
+            }
+            Found::TooLarge => self.begin_stream(id, target),
+            found => self.handle_unsent(id, found),
+        }
+    }
+
+    /// What a leased request leaves behind may make the lease last.
+    fn widen_lease(&mut self, id: ClientId, found: &Examined) {
+        let lease = self.clients[id].lease.as_mut().expect("the client has a lease");
+        if let (Some(reason), Until::Idle) = (found.keeps, lease.until) {
+            lease.until = Until::Session(reason);
+            self.stats.leases_session += 1;
+        }
+        self.touch_settings(id, found);
+    }
+
+    fn touch_settings(&mut self, id: ClientId, found: &Examined) {
+        if !found.touched.is_empty() {
+            let session = self.clients[id].session_mut();
+            session.touched.extend(found.touched.iter().cloned());
+        }
+    }
+
+    /// A message that is too large to be held goes on as it arrives. Its statement, if it has one,
+    /// is not looked at: the session keeps its upstream.
+    fn begin_stream(&mut self, id: ClientId, target: UpstreamId) -> Progress {
+        let client = &mut self.clients[id];
+        let unparsed = client.input.unparsed();
+        let header = decode_frontend_header(unparsed, self.limits.message_bytes_max);
+        let Ok(Some(header)) = header else { return Progress::Stop };
+        let is_open = client.lease.is_some_and(|lease| lease.is_open);
+        let step = match header.tag {
+            b'd' => None,
+            b'Q' => Some(Step::Query),
+            b'F' => Some(Step::Function),
+            b'B' => Some(Step::Bind),
+            b'P' => Some(Step::ParseRaw),
+            _ => None,
+        };
+        let Some(names) = names_end(header.tag, &unparsed[HEADER_LEN..]) else { return Progress::Stop };
+        if !is_open {
+            self.begin_streamed_request(id, target, header.tag);
+        }
+        let prefix = self.stream_prefix(id, target, header.tag, names);
+        let client = &mut self.clients[id];
+        let lease = client.lease.as_mut().expect("messages are streamed on a lease");
+        lease.is_open = !step.is_some_and(Step::is_last);
+        lease.is_begun = true;
+        if matches!(header.tag, b'Q' | b'P' | b'F') && lease.until == Until::Idle {
+            lease.until = Until::Session(Reason::Complexity);
+            self.stats.leases_session += 1;
+        }
+        let upstream = &mut self.upstreams[target];
+        upstream.steps.extend(step);
+        let out = self.conns.write(upstream.conn);
+        let rest = header.len - HEADER_LEN - names;
+        out.push(header.tag);
+        out.extend_from_slice(&((4 + prefix.len() + rest) as u32).to_be_bytes());
+        out.extend_from_slice(&prefix);
+        client.input.consume(HEADER_LEN + names);
+        client.streaming = rest;
+        Progress::Next
+    }
+
+    /// Puts a request into the pipe that is streamed, of which nothing can be known or kept.
+    fn begin_streamed_request(&mut self, id: ClientId, target: UpstreamId, tag: u8) {
+        let upstream = &mut self.upstreams[target];
+        let begins_at = self.conns.written_total(upstream.conn);
+        let mut expectation = Expectation::of_client(id, self.now, begins_at);
+        expectation.writes = true;
+        expectation.commits_early = true;
+        expectation.is_leased = true;
+        expectation.defines = matches!(tag, b'Q' | b'P' | b'F');
+        upstream.push(expectation);
+        self.clients[id].in_flight += 1;
+    }
+
+    /// What a streamed message begins with, its names rewritten.
+    fn stream_prefix(&mut self, id: ClientId, target: UpstreamId, tag: u8, names: usize) -> Vec<u8> {
+        let client = &mut self.clients[id];
+        let names = client.input.unparsed()[HEADER_LEN..HEADER_LEN + names].to_vec();
+        let session = client.session.as_deref_mut().expect("a client with requests is logged in");
+        match tag {
+            b'P' => {
+                session.statements.forget(&names[..names.len() - 1]);
+                names
+            }
+            b'B' => {
+                let mut parts = names.split(|&byte| byte == 0);
+                let portal = parts.next().unwrap_or_default();
+                let name = parts.next().unwrap_or_default();
+                let Some(statement) = session.statements.find(name).cloned() else { return names };
+                self.ensure_prepared(target, &statement);
+                [portal, b"\0", &statement.name, b"\0"].concat()
+            }
+            _ => names,
+        }
+    }
+
+    /// Passes on what has arrived of the message being streamed.
+    fn stream(&mut self, id: ClientId, target: UpstreamId) -> Progress {
+        let client = &mut self.clients[id];
+        let unparsed = client.input.unparsed();
+        let len = unparsed.len().min(client.streaming);
+        let out = self.conns.write(self.upstreams[target].conn);
+        out.extend_from_slice(&unparsed[..len]);
+        client.streaming -= len;
+        client.input.consume(len);
+        Progress::Next
+    }
+
+    /// A client that waited for its own earlier requests, or for a word of the classifier, is looked
+    /// at again.
+    pub(crate) fn wake(&mut self, id: ClientId, reason: Waiting) {
+        if let Some(client) = self.clients.get_mut(id)
+            && client.waiting == reason
+        {
+            client.waiting = Waiting::No;
+            self.clients_to_pump.push_back(id);
+        }
+    }
+
+    /// Lets a client wait in its lane's queue.
+    pub(crate) fn wait_for_upstream(&mut self, id: ClientId, demand: Demand, is_turn: bool) {
+        let client = &mut self.clients[id];
+        if !is_turn {
+            client.since = self.now;
+            self.stats.requests_queued += 1;
+        }
+        client.waiting = Waiting::Upstream;
+        let lane = self.lane_of(id);
+        self.enqueue(lane, id, demand, is_turn);
+    }
+
+    /// The lane that a client's requests queue in.
+    pub(crate) fn lane_of(&mut self, id: ClientId) -> crate::ids::LaneId {
+        let session = self.clients[id].session();
+        if let Some(lane) = session.lane
+            && self.lanes.get(lane).is_some()
+        {
+            return lane;
+        }
+        let (identity, fingerprint) = (session.identity, session.fingerprint.clone());
+        let lane = self.lane(identity, &fingerprint);
+        self.clients[id].session_mut().lane = Some(lane);
+        lane
+    }
+
+    /// The client's lane, if it has been looked up and still exists.
+    fn lanes_by_client(&self, client: &Client) -> crate::ids::LaneId {
+        client.session().lane.unwrap_or(crate::ids::LaneId { index: u32::MAX, generation: 0 })
+    }
+
+    /// Tells a client about an error of its own making and that it may go on.
+    pub(crate) fn answer_error(&mut self, id: ClientId, refusal: &Refusal) {
+        let client = &mut self.clients[id];
+        let out = self.conns.write(client.conn);
+        refusal.encode(out);
+        manifold_protocols::postgres::backend::encode_ready_for_query(out, Status::Idle);
+        client.status = Status::Idle;
+        self.stats.requests_local += 1;
+    }
+}
+
+/// How many bytes the names at the front of a message's body take, if they have arrived.
+fn names_end(tag: u8, body: &[u8]) -> Option<usize> {
+    let names = match tag {
+        b'B' => 2,
+        b'P' => 1,
+        _ => return Some(0),
+    };
+    let mut nuls = body.iter().enumerate().filter(|(_, byte)| **byte == 0);
+    nuls.nth(names - 1).map(|(at, _)| at + 1)
+}

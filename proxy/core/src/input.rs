@@ -1,0 +1,95 @@
+//! What a client has sent: bytes of requests that are not answered yet, then bytes that nobody has
+//! looked at.
+//!
+//! The former are kept so that a request can be sent again when its upstream is lost. Knows nothing
+//! of messages. Invariant: without either kind it has no buffer.
+
+use crate::output::Pool;
+
+/// A client's bytes.
+#[derive(Debug, Default)]
+pub struct Input {
+    bytes: Vec<u8>,
+    /// Where unanswered requests begin; what lies before is done with.
+    start: usize,
+    /// Where the bytes begin that no request has been made of.
+    parsed: usize,
+}
+
+/// Done bytes at the front are moved out only when there are more than this, so that a client that
+/// sends thousands of requests at once does not cost a move for each.
+const DONE_BYTES_MAX: usize = 16 << 10;
+
+impl Input {
+    /// Adds what came in.
+    pub fn append(&mut self, bytes: &[u8], pool: &mut Pool) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = pool.take();
+        }
+        if self.start > DONE_BYTES_MAX {
+            self.bytes.drain(..self.start);
+            self.parsed -= self.start;
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Bytes that no request has been made of.
+    pub fn unparsed(&self) -> &[u8] {
+        &self.bytes[self.parsed..]
+    }
+
+    /// Bytes of unanswered requests.
+    pub fn unanswered(&self) -> &[u8] {
+        &self.bytes[self.start..self.parsed]
+    }
+
+    /// A request has been made of the next `len` bytes; they are kept until it is answered.
+    pub fn advance(&mut self, len: usize) {
+        assert!(len <= self.bytes.len() - self.parsed, "a request is made of bytes that are there");
+        self.parsed += len;
+    }
+
+    /// The next `len` bytes are done with.
+    pub fn consume(&mut self, len: usize) {
+        assert!(len <= self.bytes.len() - self.parsed, "what is consumed is there");
+        if self.parsed == self.start {
+            self.parsed += len;
+            self.start = self.parsed;
+        } else {
+            self.bytes.drain(self.parsed..self.parsed + len);
+        }
+    }
+
+    /// The oldest request, of `len` bytes, is answered.
+    pub fn drop_answered(&mut self, len: usize) {
+        self.start += len;
+        assert!(self.start <= self.parsed, "only what was sent can be answered");
+    }
+
+    /// All unanswered requests are to be made anew.
+    pub fn rewind(&mut self) {
+        self.parsed = self.start;
+    }
+
+    /// Gives the buffer back if nothing is in it.
+    pub fn release(&mut self, pool: &mut Pool) {
+        if self.start == self.bytes.len() {
+            self.start = 0;
+            self.parsed = 0;
+            if self.bytes.capacity() > 0 {
+                pool.give(core::mem::take(&mut self.bytes));
+            }
+        }
+    }
+
+    /// Bytes held.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,61 @@
+//! What a shard counts: plain numbers that only the shard writes.
+//!
+//! Reading them is the control plane's business, by copies. Invariant: counters only grow; gauges
+//! are marked as such.
+
+/// The counters and gauges of one shard.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+    /// Clients accepted.
+    pub clients_accepted: u64,
+    /// Gauge: clients connected.
+    pub clients: u64,
+    /// Logins refused.
+    pub logins_refused: u64,
+    /// Upstream connections begun.
+    pub upstreams_opened: u64,
+    /// Upstream connections lost or refused.
+    pub upstreams_failed: u64,
+    /// Gauge: upstream connections, whatever their state.
+    pub upstreams: u64,
+    /// Requests sent as Share.
+    pub requests_shared: u64,
+    /// Requests sent as Tail.
+    pub requests_tail: u64,
+    /// Requests that began a lease.
+    pub leases: u64,
+    /// Gauge: upstreams leased.
+    pub leased: u64,
+    /// Leases that lasted beyond a transaction, because of session state.
+    pub leases_session: u64,
+    /// Requests answered by the proxy itself.
+    pub requests_local: u64,
+    /// Requests that had to wait for an upstream.
+    pub requests_queued: u64,
+    /// Nanoseconds that requests waited for an upstream, added up.
+    pub queue_nanos: u64,
+    /// The longest wait for an upstream, in nanoseconds.
+    pub queue_nanos_max: u64,
+    /// Requests sent again after their upstream was lost.
+    pub requests_retried: u64,
+    /// Requests issued again because the head of their pipe stalled.
+    pub requests_reissued: u64,
+    /// Requests whose outcome had to be reported as unknown.
+    pub outcomes_unknown: u64,
+    /// Replies that came for nobody and were discarded.
+    pub replies_discarded: u64,
+    /// Cancel requests received.
+    pub cancels: u64,
+    /// Cancel requests sent on to a node.
+    pub cancels_forwarded: u64,
+    /// Upstreams closed because what came back was not what had to come.
+    pub mismatches: u64,
+    /// Texts handed to the classifier.
+    pub texts_classified: u64,
+    /// Catalogs read.
+    pub catalogs_read: u64,
+    /// Times an upstream was given other settings.
+    pub switches: u64,
+    /// Statements prepared on upstreams for the proxy's own names.
+    pub statements_prepared: u64,
+}

@@ -1,0 +1,5 @@
+//! Connections to nodes: who may use which (`schedule`), and one folder a protocol for what is said
+//! on them.
+
+pub mod postgres;
+pub mod schedule;

@@ -1,0 +1,278 @@
+//! What the end of a request means: for its client, its upstream, and whoever waits.
+//!
+//! Runs once per ReadyForQuery. Invariant: afterwards the upstream either has something in flight,
+//! is held, or has been offered to whoever waits longest.
+
+use std::rc::Rc;
+
+use manifold_protocols::postgres::backend::Status;
+
+use crate::client::postgres::examine::ALL;
+use crate::client::postgres::{Until, Waiting};
+use crate::ids::{ClientId, UpstreamId};
+use crate::proof::Setting;
+use crate::shard::Shard;
+use crate::upstream::postgres::pipe::{Expectation, Requester, SessionChange};
+
+impl Shard {
+    /// The head of a pipe is answered.
+    pub(crate) fn handle_answered(&mut self, id: UpstreamId, status: Status) {
+        let upstream = &mut self.upstreams[id];
+        let mut head = upstream.pop();
+        if upstream.status != Status::Idle || status != Status::Idle {
+            // Inside a transaction a setting holds only if that commits: asked for at its end.
+            head.change = None;
+        }
+        upstream.status = status;
+        let nanos = self.now.nanos_since(upstream.head_since);
+        upstream.head_since = self.now;
+        upstream.since = self.now;
+        if let Some(text) = &head.text
+            && !head.is_failed
+        {
+            text.history.record(nanos, head.reply_bytes);
+        }
+        match head.owner {
+            Requester::Abandoned => {}
+            Requester::Chore(chore) => self.finish_chore(id, chore, head.is_failed),
+            Requester::Client(client) => self.finish_request(id, client, &head, status),
+        }
+        if let Some(upstream) = self.upstreams.get_mut(id) {
+            upstream.reported.clear();
+            self.settle_upstream(id);
+        }
+    }
+
+    /// After an answer: ends what is over and lets others go on.
+    pub(crate) fn settle_upstream(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        if let Some(tail) = upstream.tail
+            && !upstream.pipe.iter().any(|one| one.client() == Some(tail))
+        {
+            upstream.tail = None;
+        }
+        if !upstream.pipe.is_empty() || upstream.holder.is_some() {
+            if upstream.takes_shared() {
+                self.serve_soon(id);
+            }
+            return;
+        }
+        if upstream.is_draining {
+            self.retire(id);
+        } else if upstream.is_soiled {
+            self.reset(id);
+        } else if upstream.fences == 0 {
+            self.offer(id);
+        }
+    }
+
+    /// Others in the lane may go on, if somebody waits.
+    fn serve_soon(&mut self, id: UpstreamId) {
+        let lane = self.upstreams[id].lane;
+        let queues = &self.lanes[lane];
+        if !(queues.shared.is_empty() && queues.owned.is_empty())
+            && self.lanes_to_serve.back() != Some(&lane)
+        {
+            self.lanes_to_serve.push_back(lane);
+        }
+    }
+
+    /// A client's request is answered.
+    fn finish_request(
+        &mut self,
+        id: UpstreamId,
+        client_id: ClientId,
+        head: &Expectation,
+        status: Status,
+    ) {
+        if head.defines {
+            self.note_definition(id, head);
+        }
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        client.in_flight -= 1;
+        client.retries = 0;
+        client.status = status;
+        client.input.drop_answered(head.len);
+        if head.drops_unnamed {
+            client.session_mut().statements.confirm();
+        }
+        if !head.is_failed
+            && let Some(change) = &head.change
+        {
+            self.apply_change(id, client_id, change);
+        }
+        self.end_lease_if_over(client_id);
+        let client = &mut self.clients[client_id];
+        if client.waiting == Waiting::Itself {
+            client.waiting = Waiting::No;
+        }
+        if client.waiting == Waiting::No {
+            if client.input.unparsed().is_empty() && !client.is_leaving && !client.is_paused {
+                client.input.release(&mut self.conns.pool);
+            } else {
+                self.clients_to_pump.push_back(client_id);
+            }
+        }
+    }
+
+    /// Something ran after which proofs may not hold.
+    fn note_definition(&mut self, id: UpstreamId, head: &Expectation) {
+        let identity = self.upstreams[id].identity;
+        let database = self.identities[identity].database;
+        if head.commits_early {
+            // Unproven text: most of it changes no catalog, so it is looked at rather than believed.
+            self.databases[database.index()].is_suspect = true;
+        } else if !head.is_failed {
+            self.void_catalog(database);
+        }
+    }
+
+    /// A request has changed the session's settings, and so its upstream's.
+    fn apply_change(&mut self, id: UpstreamId, client: ClientId, change: &SessionChange) {
+        let identity = self.upstreams[id].identity;
+        match change {
+            SessionChange::Set(setting) if &*setting.name == crate::fingerprint::APPLICATION_NAME => {
+                let name = crate::client::postgres::startup::clean_application_name(&setting.value);
+                self.upstreams[id].application = Some(Rc::clone(&name));
+                self.clients[client].session_mut().application = Some(name);
+            }
+            SessionChange::Set(setting) => {
+                self.accept_reported(id, client, setting);
+                let session = self.clients[client].session();
+                let changed = Rc::clone(&session.fingerprint);
+                let changed = self.fingerprints.with(&changed, setting.clone());
+                self.upstreams[id].fingerprint = Rc::clone(&changed);
+                self.set_fingerprint(client, Rc::clone(&changed));
+                let lane = self.lane(identity, &changed);
+                self.move_upstream(id, lane);
+            }
+            SessionChange::Reset(name) => self.apply_reset(id, client, name),
+            SessionChange::ResetAll | SessionChange::DiscardAll => {
+                self.apply_reset_all(id, client, *change == SessionChange::DiscardAll);
+            }
+            SessionChange::DeallocateAll => {
+                self.upstreams[id].prepared.clear();
+                self.clients[client].session_mut().statements.clear();
+            }
+        }
+    }
+
+    /// Remembers how the node spells a value that a client has set.
+    fn accept_reported(&mut self, id: UpstreamId, client: ClientId, setting: &Setting) {
+        let upstream = &self.upstreams[id];
+        let identity = upstream.identity;
+        let name = setting.name.as_bytes();
+        let matches = |(reported, _): &&(Box<[u8]>, Box<[u8]>)| reported.eq_ignore_ascii_case(name);
+        if let Some((_, value)) = upstream.reported.iter().find(matches) {
+            let value = value.clone();
+            self.accept(identity, setting.clone(), &value);
+            return;
+        }
+        // Nothing was reported: the value is what it was, or the setting is none that is reported.
+        let session = self.clients[client].session();
+        let before = session.fingerprint.value(&setting.name);
+        let before = before.map(|value| Setting { name: setting.name.clone(), value: value.into() });
+        let known = &mut self.identities[identity];
+        let reported = before.and_then(|it| known.accepted.get(&it).cloned()).unwrap_or_default();
+        known.accept(setting.clone(), reported);
+    }
+
+    /// RESET of one setting ran on the node. The node went back to its default; the session goes
+    /// back to its startup value.
+    fn apply_reset(&mut self, id: UpstreamId, client: ClientId, name: &str) {
+        let upstream = &mut self.upstreams[id];
+        let identity = upstream.identity;
+        if name == crate::fingerprint::APPLICATION_NAME {
+            upstream.application = None;
+            let session = self.clients[client].session();
+            let (fingerprint, startup) =
+                (Rc::clone(&session.fingerprint), session.startup_application.clone());
+            self.change_settings(client, fingerprint, startup);
+            return;
+        }
+        let source = Rc::clone(&upstream.fingerprint);
+        let changed = self.fingerprints.without(&source, name);
+        self.upstreams[id].fingerprint = Rc::clone(&changed);
+        let session = self.clients[client].session();
+        let (startup, application) = (Rc::clone(&session.startup), session.application.clone());
+        let target = match startup.value(name) {
+            Some(value) => {
+                let setting = Setting { name: name.into(), value: value.into() };
+                self.fingerprints.with(&changed, setting)
+            }
+            None => Rc::clone(&changed),
+        };
+        self.change_settings(client, target, application);
+        let lane = self.lane(identity, &changed);
+        self.move_upstream(id, lane);
+    }
+
+    /// RESET ALL or DISCARD ALL ran on the node.
+    fn apply_reset_all(&mut self, id: UpstreamId, client: ClientId, is_discard: bool) {
+        let empty = self.fingerprints.empty();
+        let upstream = &mut self.upstreams[id];
+        let identity = upstream.identity;
+        upstream.fingerprint = Rc::clone(&empty);
+        upstream.application = None;
+        let session = self.clients[client].session_mut();
+        session.touched.clear();
+        let (startup, application) =
+            (Rc::clone(&session.startup), session.startup_application.clone());
+        if is_discard {
+            upstream.prepared.clear();
+            session.statements.clear();
+            if let Some(lease) = &mut self.clients[client].lease {
+                // Nothing is left that only this upstream knows.
+                lease.until = Until::Idle;
+            }
+        }
+        self.change_settings(client, startup, application);
+        let lane = self.lane(identity, &empty);
+        self.move_upstream(id, lane);
+    }
+
+    /// Ends a lease when what it was for is gone.
+    pub(crate) fn end_lease_if_over(&mut self, client_id: ClientId) {
+        let client = &mut self.clients[client_id];
+        let Some(lease) = client.lease else { return };
+        let is_over = lease.until == Until::Idle
+            && lease.is_begun
+            && !lease.is_open
+            && client.streaming == 0
+            && client.in_flight == 0
+            && client.status == Status::Idle;
+        if !is_over {
+            return;
+        }
+        let id = client.upstream.expect("a lease is on an upstream");
+        let upstream = &self.upstreams[id];
+        if !upstream.pipe.is_empty() {
+            return;
+        }
+        if !client.session().touched.is_empty() {
+            let names = self.touched_names(client_id);
+            if !names.is_empty() {
+                self.send_values(id, client_id, names);
+                return;
+            }
+        }
+        self.clients[client_id].lease = None;
+        self.clients[client_id].upstream = None;
+        self.upstreams[id].holder = None;
+        self.stats.leased -= 1;
+    }
+
+    /// The settings that the node has to be asked for at the end of a lease.
+    fn touched_names(&mut self, client: ClientId) -> Vec<Box<str>> {
+        let session = self.clients[client].session_mut();
+        let mut names = core::mem::take(&mut session.touched);
+        if names.iter().any(|name| &**name == ALL) {
+            let all = session.fingerprint.settings.iter().chain(&session.startup.settings);
+            names.extend(all.map(|setting| setting.name.clone()));
+            names.retain(|name| &**name != ALL);
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+}

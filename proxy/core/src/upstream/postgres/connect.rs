@@ -1,0 +1,239 @@
+//! An upstream from the decision to open it until it is ready, and its orderly end.
+//!
+//! Holds the login as the proxy's side of it. Invariants: an upstream is opened on a permit, which
+//! comes back when its connection has ended; it is logged in with user and database only, so that no
+//! client's settings become a baseline for others.
+
+use std::rc::Rc;
+
+use manifold_protocols::postgres::backend::{self, Authentication, Message, Status};
+use manifold_protocols::postgres::frontend;
+
+use crate::client::postgres::errors::Refusal;
+use crate::conns::Owner;
+use crate::event::{Address, Failure};
+use crate::identity::Catalog;
+use crate::ids::{LaneId, ServiceId, UpstreamId};
+use crate::shard::{Shard, Timer};
+use crate::time::Instant;
+use crate::topology::Target;
+use crate::upstream::postgres::{State, Upstream};
+
+/// How long a node may take to close a connection that has said good-bye.
+const GOODBYE_NANOS: u64 = 1_000_000_000;
+
+impl Shard {
+    /// Opens an upstream for a lane. The permit has been taken.
+    pub(crate) fn open(&mut self, lane: LaneId) {
+        let identity = self.lanes[lane].identity;
+        let service = self.identities[identity].service;
+        let conn = self.conns.reserve(Some(service));
+        let empty = self.fingerprints.empty();
+        let upstream =
+            Upstream::new(conn, service, identity, lane, empty, self.seed, self.now);
+        let id = self.upstreams.insert(upstream);
+        self.conns.set_owner(conn, Owner::Upstream(id));
+        self.lanes[lane].upstreams.push(id);
+        self.identities[identity].users += 1;
+        self.connections[service.index()].upstreams.push(id);
+        self.timers.add(self.now + self.limits.connect_time_max, Timer::Connect(id));
+        self.stats.upstreams_opened += 1;
+        self.stats.upstreams += 1;
+        match &self.services[service.index()].target {
+            Target::Address(address) => {
+                let address = address.clone();
+                self.conns.connect(conn, address);
+            }
+            Target::Name(_) => {
+                self.connections[service.index()].unresolved.push(id);
+                self.resolve(service);
+            }
+        }
+    }
+
+    /// A service's name has been looked up.
+    pub(crate) fn handle_resolved(&mut self, service: ServiceId, addresses: &[Address]) {
+        let connections = &mut self.connections[service.index()];
+        connections.is_resolving = false;
+        let waiting = core::mem::take(&mut connections.unresolved);
+        let attempt = connections.failures as usize;
+        for id in waiting {
+            let Some(upstream) = self.upstreams.get(id) else { continue };
+            if addresses.is_empty() {
+                self.fail_upstream(id, "its name has no address");
+            } else {
+                // Another address at each attempt, so that a dead one does not stand in the way.
+                let address = addresses[attempt % addresses.len()].clone();
+                self.conns.connect(upstream.conn, address);
+            }
+        }
+    }
+
+    /// The connection stands: says who wants to log in.
+    pub(crate) fn handle_connected(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        upstream.state = State::LoggingIn;
+        let identity = &self.identities[upstream.identity];
+        let parameters: [(&[u8], &[u8]); 2] =
+            [(b"user", &identity.user), (b"database", &identity.database_name)];
+        frontend::encode_startup(self.conns.write(upstream.conn), 3, 0, &parameters);
+    }
+
+    /// A message of the node before the upstream is ready. Says what is wrong, if anything is.
+    pub(crate) fn handle_login_message(
+        &mut self,
+        id: UpstreamId,
+        tag: u8,
+        bytes: &[u8],
+        body: &[u8],
+    ) -> Result<(), &'static str> {
+        let message = backend::decode(tag, body).map_err(|_| "it broke the protocol")?;
+        match message {
+            Message::Authentication(Authentication::Ok) | Message::NoticeResponse(_) => {}
+            Message::Authentication(request) => return self.answer_challenge(id, &request),
+            Message::BackendKeyData { pid, secret } => {
+                let upstream = &mut self.upstreams[id];
+                upstream.pid = pid;
+                upstream.cancel_secret = secret.into();
+            }
+            Message::ErrorResponse(fields) => {
+                let is_busy = matches!(fields.sqlstate(), b"53300" | b"57P03");
+                let identity = self.upstreams[id].identity;
+                if !is_busy {
+                    self.refuse_logins(identity, bytes);
+                    self.refuse_all_waiting(identity, bytes);
+                }
+                return Err("it refused the login");
+            }
+            Message::ParameterStatus { name, value } => {
+                self.upstreams[id].reported.push((name.into(), value.into()));
+            }
+            Message::ReadyForQuery(Status::Idle) => self.handle_ready(id),
+            _ => return Err("it broke the protocol"),
+        }
+        Ok(())
+    }
+
+    /// The node asks for a secret.
+    fn answer_challenge(
+        &mut self,
+        id: UpstreamId,
+        request: &Authentication<'_>,
+    ) -> Result<(), &'static str> {
+        let method = match request {
+            Authentication::CleartextPassword => "password",
+            Authentication::Md5Password { .. } => "md5",
+            Authentication::Sasl { .. } => "SCRAM",
+            _ => "an unknown kind of",
+        };
+        let Upstream { service, identity, .. } = self.upstreams[id];
+        let refusal = Refusal::unsupported_authentication(self.name(service), method);
+        let mut error = Vec::new();
+        refusal.encode(&mut error);
+        self.refuse_logins(identity, &error);
+        Err("it asks for a secret that the proxy does not have")
+    }
+
+    /// The login is complete.
+    fn handle_ready(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        upstream.state = State::Ready;
+        upstream.since = self.now;
+        let reported = core::mem::take(&mut upstream.reported);
+        let (identity, service) = (upstream.identity, upstream.service);
+        let known = &mut self.identities[identity];
+        known.parameters = reported;
+        known.granted_until = Some(self.now + self.limits.trust_memory);
+        let logins = core::mem::take(&mut known.logins);
+        let database = known.database;
+        let connections = &mut self.connections[service.index()];
+        connections.failures = 0;
+        connections.failing_since = None;
+        connections.retry_at = Instant(0);
+        self.databases[database.index()].identity = Some(identity);
+        if self.databases[database.index()].catalog == Catalog::Unread {
+            self.read_catalog(identity);
+        }
+        for client in logins {
+            self.continue_login(client);
+        }
+        let lane = self.upstreams[id].lane;
+        if self.lanes[lane].fingerprint.number != 0 {
+            self.switch(id);
+        }
+        self.offer(id);
+    }
+
+    /// Says good-bye on an upstream that nobody uses; its permit comes back when the node has closed
+    /// the connection, so that the node never counts more than the limit.
+    pub(crate) fn retire(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        if upstream.is_draining && upstream.pipe.is_empty() && upstream.is_retired {
+            return;
+        }
+        upstream.is_draining = true;
+        if !upstream.pipe.is_empty() || upstream.holder.is_some() || upstream.fences > 0 {
+            return;
+        }
+        upstream.is_retired = true;
+        frontend::encode_terminate(self.conns.write(upstream.conn));
+        let deadline = Instant(self.now.0 + GOODBYE_NANOS);
+        self.timers.add(deadline, Timer::Goodbye(id));
+    }
+
+    /// Takes an upstream out of every list; its connection is closed.
+    pub(crate) fn forget_upstream(&mut self, id: UpstreamId) -> Option<Upstream> {
+        let upstream = self.upstreams.remove(id)?;
+        self.conns.close(upstream.conn);
+        self.lanes[upstream.lane].upstreams.retain(|&other| other != id);
+        let connections = &mut self.connections[upstream.service.index()];
+        connections.upstreams.retain(|&other| other != id);
+        connections.unresolved.retain(|&other| other != id);
+        self.identities[upstream.identity].users -= 1;
+        self.stats.upstreams -= 1;
+        self.lanes_to_serve.push_back(upstream.lane);
+        if upstream.holder.is_some() {
+            self.stats.leased -= 1;
+        }
+        Some(upstream)
+    }
+
+    /// Before this, no upstream of the service is opened again.
+    pub(crate) fn back_off(&mut self, service: ServiceId) {
+        let jitter = self.random() % 1_000;
+        let connections = &mut self.connections[service.index()];
+        connections.failures = connections.failures.saturating_add(1);
+        connections.failing_since.get_or_insert(self.now);
+        let step = 20_000_000_u64 << connections.failures.min(6);
+        connections.retry_at = Instant(self.now.0 + step / 2 + step / 2 * jitter / 1_000);
+        self.timers.add(connections.retry_at, Timer::Retry);
+    }
+
+    /// What an I/O failure is called.
+    pub(crate) fn failure_text(failure: Failure) -> &'static str {
+        match failure {
+            Failure::Refused => "connection refused",
+            Failure::Reset => "connection reset",
+            Failure::TimedOut => "connection timed out",
+            Failure::Unreachable => "no route",
+            Failure::Exhausted => "the proxy's host is out of descriptors or memory",
+            Failure::Other(_) => "an I/O error",
+        }
+    }
+
+    /// The name of a service, for people.
+    pub(crate) fn name(&self, service: ServiceId) -> &str {
+        &self.services[service.index()].name
+    }
+
+    /// What a lane's upstream is called in logs.
+    pub(crate) fn log_lost(&mut self, id: UpstreamId, why: &str) {
+        let upstream = &self.upstreams[id];
+        let text = format!(
+            "service \"{}\": lost the connection to the node (pid {}): {why}",
+            self.name(upstream.service),
+            upstream.pid,
+        );
+        self.log(crate::event::Level::Warn, Rc::from(text.as_str()));
+    }
+}

@@ -1,0 +1,227 @@
+//! An upstream to a PostgreSQL node: its pipe, what is prepared on it, who holds it.
+//!
+//! The files beside this one: `pipe` (what is expected), `connect` (until it is ready), `replies`
+//! (what comes back), `answered` (what the end of a request means), `failure` (who is retried when
+//! it is lost), `chores` (requests of our own). Invariant: every request sent has exactly one
+//! expectation in the pipe, in order, until its end came back.
+
+pub mod answered;
+pub mod chores;
+pub mod connect;
+pub mod failure;
+pub mod pipe;
+pub mod replies;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::fingerprint::Fingerprint;
+use crate::identity::Reported;
+use crate::ids::{ClientId, ConnId, IdentityId, LaneId, ServiceId};
+use crate::map::{FastMap, fast_map};
+use crate::time::Instant;
+
+use manifold_protocols::postgres::backend::Status;
+use pipe::{Expectation, Step};
+
+/// One connection to a node.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its connection.
+    pub conn: ConnId,
+    /// The service of its node.
+    pub service: ServiceId,
+    /// User and database it is logged in as.
+    pub identity: IdentityId,
+    /// Where it serves.
+    pub lane: LaneId,
+    /// The settings it has, after everything in its pipe.
+    pub fingerprint: Rc<Fingerprint>,
+    /// Its application_name, if it was ever set.
+    pub application: Option<Rc<[u8]>>,
+    /// How far it has come.
+    pub state: State,
+    /// Since when it is in this state; for a ready one, when it was last used.
+    pub since: Instant,
+    /// The process id at the node.
+    pub pid: u32,
+    /// What a cancel has to show.
+    pub cancel_secret: Box<[u8]>,
+    /// Requests in flight, in order.
+    pub pipe: VecDeque<Expectation>,
+    /// The messages still expected, request after request.
+    pub steps: VecDeque<Step>,
+    /// Nanoseconds that everything in the pipe is expected to take.
+    pub expected_nanos: u64,
+    /// Nobody else's request may follow until this client's are answered.
+    pub tail: Option<ClientId>,
+    /// The client that holds it alone.
+    pub holder: Option<ClientId>,
+    /// Takes no new shared requests, so that it becomes free for somebody who needs it alone.
+    pub is_held_back: bool,
+    /// How many cancels are on their way to it: nothing new until they have landed.
+    pub fences: u32,
+    /// Its session has state that has to be wiped before anybody else may use it.
+    pub is_soiled: bool,
+    /// To be closed as soon as nothing is in flight.
+    pub is_draining: bool,
+    /// It has said good-bye.
+    pub is_retired: bool,
+    /// Reading is paused because its only client does not read.
+    pub is_paused: bool,
+    /// The body of the FATAL that ended it.
+    pub last_words: Option<Box<[u8]>>,
+    /// A message whose end has not arrived.
+    pub carry: Vec<u8>,
+    /// Bytes still to come of a message that is passed on as it arrives.
+    pub passing: usize,
+    /// The rest of the failed request is skipped by the node until Sync.
+    pub is_skipping: bool,
+    /// Statements that it has, with the time of their last use.
+    pub prepared: FastMap<u64, Prepared>,
+    /// Counts uses of statements.
+    pub uses: u64,
+    /// The statements whose ParseComplete is still to come.
+    pub preparing: VecDeque<u64>,
+    /// Requests ever put into the pipe: the number of the one put last.
+    pub requests: u64,
+    /// Closes of statements, encoded, to be sent in a request of their own.
+    pub tidying: Vec<u8>,
+    /// How many there are.
+    pub tidying_count: usize,
+    /// What the node reported during the request at the head.
+    pub reported: Vec<Reported>,
+    /// When the last request was answered or the first of an empty pipe sent: what the head's
+    /// service time is counted from.
+    pub head_since: Instant,
+    /// The transaction status it said last.
+    pub status: Status,
+}
+
+/// A statement on an upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    /// When it was last used, by the upstream's count.
+    pub used: u64,
+    /// The request that used it last, by the upstream's count.
+    pub request: u64,
+    /// The request that prepares it, as long as the node has not confirmed it.
+    pub preparing: Option<u64>,
+}
+
+/// How far an upstream has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Waiting for the connection.
+    Connecting,
+    /// Logging in.
+    LoggingIn,
+    /// In use.
+    Ready,
+}
+
+impl Upstream {
+    /// An upstream that is about to be connected.
+    pub fn new(
+        conn: ConnId,
+        service: ServiceId,
+        identity: IdentityId,
+        lane: LaneId,
+        fingerprint: Rc<Fingerprint>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            conn,
+            service,
+            identity,
+            lane,
+            fingerprint,
+            application: None,
+            state: State::Connecting,
+            since: now,
+            pid: 0,
+            cancel_secret: Box::default(),
+            pipe: VecDeque::new(),
+            steps: VecDeque::new(),
+            expected_nanos: 0,
+            tail: None,
+            holder: None,
+            is_held_back: false,
+            fences: 0,
+            is_soiled: false,
+            is_draining: false,
+            is_retired: false,
+            is_paused: false,
+            last_words: None,
+            carry: Vec::new(),
+            passing: 0,
+            is_skipping: false,
+            prepared: fast_map(seed),
+            uses: 0,
+            preparing: VecDeque::new(),
+            requests: 0,
+            tidying: Vec::new(),
+            tidying_count: 0,
+            reported: Vec::new(),
+            head_since: now,
+            status: Status::Idle,
+        }
+    }
+
+    /// Whether it could be given to somebody alone right now.
+    pub fn is_free(&self) -> bool {
+        self.state == State::Ready
+            && self.pipe.is_empty()
+            && self.holder.is_none()
+            && self.tail.is_none()
+            && self.fences == 0
+            && !self.is_soiled
+            && !self.is_draining
+    }
+
+    /// Whether it is about to become free: connecting, or being given its lane's settings.
+    pub fn is_coming(&self) -> bool {
+        self.state != State::Ready
+            || self.pipe.back().is_some_and(|last| {
+                matches!(last.owner, pipe::Requester::Chore(_)) && self.holder.is_none()
+            })
+    }
+
+    /// Whether a request that others may follow could be added, as far as the upstream goes.
+    pub fn takes_shared(&self) -> bool {
+        self.state == State::Ready
+            && self.holder.is_none()
+            && self.tail.is_none()
+            && self.fences == 0
+            && !self.is_soiled
+            && !self.is_held_back
+            && !self.is_draining
+    }
+
+    /// Puts a request into the pipe.
+    pub fn push(&mut self, expectation: Expectation) {
+        if self.pipe.is_empty() {
+            self.head_since = expectation.sent_at;
+        }
+        self.requests += 1;
+        self.expected_nanos += u64::from(expectation.expected_nanos);
+        self.pipe.push_back(expectation);
+    }
+
+    /// Takes the answered head out of the pipe.
+    pub fn pop(&mut self) -> Expectation {
+        let head = self.pipe.pop_front().expect("what is answered was sent");
+        self.expected_nanos -= u64::from(head.expected_nanos);
+        head
+    }
+
+    /// Notes that a statement is used now.
+    pub fn touch(&mut self, number: u64) {
+        self.uses += 1;
+        if let Some(prepared) = self.prepared.get_mut(&number) {
+            prepared.used = self.uses;
+            prepared.request = self.requests;
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! Who may use which upstream, and when another is opened.
+//!
+//! Knows lanes, pipes' depths and permits; knows neither messages nor statements. Invariants: a
+//! request that needs an upstream alone gets an empty pipe; the places in a queue are served in
+//! order; waiting always ends, by an upstream or by `queue_wait_max`.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::event::{Address, Operation};
+use crate::fingerprint::Fingerprint;
+use crate::ids::{ClientId, IdentityId, LaneId, ServiceId, UpstreamId};
+use crate::profile::Class;
+use crate::shard::Shard;
+use crate::time::Instant;
+use crate::upstream::postgres::{State, Upstream};
+
+/// Upstreams of one identity and fingerprint, and who waits for one.
+#[derive(Debug)]
+pub struct Lane {
+    /// Whose.
+    pub identity: IdentityId,
+    /// With which settings.
+    pub fingerprint: Rc<Fingerprint>,
+    /// Its upstreams, in the order in which shared requests prefer them.
+    pub upstreams: Vec<UpstreamId>,
+    /// Who waits to join a pipe.
+    pub shared: VecDeque<Place>,
+    /// Who waits for an upstream alone.
+    pub owned: VecDeque<Place>,
+    /// How many upstreams shared requests use at once.
+    pub active: usize,
+}
+
+/// A place in a queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Who.
+    pub client: ClientId,
+    /// Since when.
+    pub since: Instant,
+    /// For what.
+    pub demand: Demand,
+}
+
+/// What a request asks of an upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Demand {
+    /// Its class.
+    pub class: Class,
+    /// Whether it may write.
+    pub writes: bool,
+}
+
+impl Demand {
+    /// Whether it has to start on an empty pipe.
+    pub fn is_owned(self) -> bool {
+        self.class == Class::Exclusive || self.writes
+    }
+}
+
+/// What is known of a service's node and of the connections to it on this shard.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// All upstreams, whatever their state.
+    pub upstreams: Vec<UpstreamId>,
+    /// Attempts that failed since the last that succeeded.
+    pub failures: u32,
+    /// When the failing began.
+    pub failing_since: Option<Instant>,
+    /// Before this, none is opened.
+    pub retry_at: Instant,
+    /// When a shared request came last.
+    pub shared_at: Instant,
+    /// Identities for which something is to be done: logins, requests of our own.
+    pub errands: Vec<IdentityId>,
+    /// Upstreams that wait for the service's name to be looked up.
+    pub unresolved: Vec<UpstreamId>,
+    /// Lanes in which somebody waits.
+    pub waiting: Vec<LaneId>,
+    /// Whether the node's permits are known to be short on our account.
+    pub is_wanting: bool,
+    /// A look-up of the service's name is under way.
+    pub is_resolving: bool,
+    /// Where the name led last.
+    pub last_address: Option<Address>,
+}
+
+/// Shared requests use so many upstreams at once, to begin with: on 2 cores, short reads over 2
+/// upstreams ran 1.2 to 1.8 times as fast as over 8.
+const ACTIVE_MIN: usize = 2;
+
+/// A shared request joins a pipe only while everything in it is expected to take less than this.
+pub const PIPE_NANOS_MAX: u64 = 2_000_000;
+
+/// How long after a shared request some upstreams are kept for the next ones.
+const RESERVE_NANOS: u64 = 10_000_000_000;
+
+impl Lane {
+    /// An empty lane.
+    pub fn new(identity: IdentityId, fingerprint: Rc<Fingerprint>) -> Self {
+        Self {
+            identity,
+            fingerprint,
+            upstreams: Vec::new(),
+            shared: VecDeque::new(),
+            owned: VecDeque::new(),
+            active: ACTIVE_MIN,
+        }
+    }
+
+    /// When the one who waits longest began to.
+    fn waiting_since(&self) -> Option<Instant> {
+        let heads = [self.shared.front(), self.owned.front()];
+        heads.into_iter().flatten().map(|place| place.since).min()
+    }
+}
+
+impl Shard {
+    /// The lane of an identity and fingerprint.
+    pub(crate) fn lane(&mut self, identity: IdentityId, fingerprint: &Rc<Fingerprint>) -> LaneId {
+        let key = (identity, fingerprint.number);
+        if let Some(&lane) = self.lanes_by_key.get(&key) {
+            return lane;
+        }
+        let lane = self.lanes.insert(Lane::new(identity, Rc::clone(fingerprint)));
+        self.lanes_by_key.insert(key, lane);
+        lane
+    }
+
+    /// Forgets a lane that nobody uses or waits in.
+    fn drop_lane_if_empty(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        if lane.upstreams.is_empty() && lane.shared.is_empty() && lane.owned.is_empty() {
+            self.lanes_by_key.remove(&(lane.identity, lane.fingerprint.number));
+            self.lanes.remove(id);
+        }
+    }
+
+    /// The upstream that a request may be put on right now, if there is one.
+    pub(crate) fn choose(&self, lane: LaneId, demand: Demand) -> Option<UpstreamId> {
+        let lane = &self.lanes[lane];
+        if demand.is_owned() {
+            let service = self.identities[lane.identity].service;
+            if !self.has_room_for_owned(service) {
+                return None;
+            }
+            return lane.upstreams.iter().rev().copied().find(|&id| self.upstreams[id].is_free());
+        }
+        let depth_max = self.limits.pipe_depth_max;
+        let eligible = lane.upstreams.iter().copied().filter(|&id| {
+            self.upstreams[id].takes_shared()
+        });
+        let best = if demand.class == Class::Share {
+            eligible.take(lane.active).min_by_key(|&id| self.upstreams[id].pipe.len())
+        } else {
+            eligible.min_by_key(|&id| self.upstreams[id].pipe.len())
+        }?;
+        let upstream = &self.upstreams[best];
+        let has_room = upstream.pipe.len() < depth_max
+            && (upstream.pipe.is_empty() || upstream.expected_nanos < PIPE_NANOS_MAX)
+            && self.conns.unsent(upstream.conn) < self.limits.upstream_output_high;
+        has_room.then_some(best)
+    }
+
+    /// Whether another upstream may be taken for one client alone: some are kept for short shared
+    /// requests as long as such come.
+    fn has_room_for_owned(&self, service: ServiceId) -> bool {
+        let connections = &self.connections[service.index()];
+        let connections_max = self.services[service.index()].permits.connections_max();
+        if connections_max < 4 || self.now.nanos_since(connections.shared_at) > RESERVE_NANOS {
+            return true;
+        }
+        let reserve = (connections_max / 8).max(1) as usize;
+        let owned = connections.upstreams.iter().filter(|&&id| {
+            let upstream = &self.upstreams[id];
+            upstream.holder.is_some() || upstream.tail.is_some()
+        });
+        owned.count() + reserve < connections_max as usize
+    }
+
+    /// Puts a client into its lane's queue.
+    pub(crate) fn enqueue(&mut self, lane: LaneId, client: ClientId, demand: Demand, front: bool) {
+        let since = self.clients[client].since;
+        let place = Place { client, since, demand };
+        let service = self.identities[self.lanes[lane].identity].service;
+        let queues = &mut self.lanes[lane];
+        let queue = if demand.is_owned() { &mut queues.owned } else { &mut queues.shared };
+        if front {
+            queue.push_front(place);
+        } else {
+            queue.push_back(place);
+        }
+        let waiting = &mut self.connections[service.index()].waiting;
+        if !waiting.contains(&lane) {
+            waiting.push(lane);
+        }
+    }
+
+    /// Whether a place is still held by whoever took it.
+    fn is_waiting(&self, place: Place) -> bool {
+        self.clients.get(place.client).is_some_and(|client| {
+            client.waiting == crate::client::postgres::Waiting::Upstream
+                && client.since == place.since
+        })
+    }
+
+    /// Lets those go first in a lane's queues go on for whom there is an upstream now.
+    pub(crate) fn serve_lane(&mut self, id: LaneId) {
+        while let Some(place) = self.next_place(id) {
+            let client = self.clients.get_mut(place.client).expect("a place that is held");
+            client.waiting = crate::client::postgres::Waiting::No;
+            let waited = self.now.nanos_since(place.since);
+            self.stats.queue_nanos += waited;
+            self.stats.queue_nanos_max = self.stats.queue_nanos_max.max(waited);
+            self.pump_turn(place.client);
+            let again = self.clients.get(place.client).is_some_and(|client| {
+                client.waiting == crate::client::postgres::Waiting::Upstream
+            });
+            if again {
+                break;
+            }
+        }
+        self.forget_if_served(id);
+    }
+
+    /// Takes the next place out of a lane's queues for which there is an upstream.
+    fn next_place(&mut self, id: LaneId) -> Option<Place> {
+        loop {
+            let lane = self.lanes.get(id)?;
+            let (owned, shared) = (lane.owned.front().copied(), lane.shared.front().copied());
+            for (place, is_owned) in [(owned, true), (shared, false)] {
+                let Some(place) = place else { continue };
+                let is_stale = !self.is_waiting(place);
+                if is_stale || self.choose(id, place.demand).is_some() {
+                    let lane = &mut self.lanes[id];
+                    let queue = if is_owned { &mut lane.owned } else { &mut lane.shared };
+                    queue.pop_front();
+                    if !is_stale {
+                        return Some(place);
+                    }
+                }
+            }
+            let lane = &self.lanes[id];
+            if lane.owned.front().copied() == owned && lane.shared.front().copied() == shared {
+                return None;
+            }
+        }
+    }
+
+    /// Takes a lane off the list of those in which somebody waits, if nobody does.
+    fn forget_if_served(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(id) else { return };
+        if lane.shared.is_empty() && lane.owned.is_empty() {
+            let service = self.identities[lane.identity].service;
+            self.connections[service.index()].waiting.retain(|&waiting| waiting != id);
+            self.drop_lane_if_empty(id);
+        }
+    }
+
+    /// Somebody waits in these lanes: finds upstreams for them by opening, switching or holding
+    /// back. Called once per pass.
+    pub(crate) fn balance(&mut self, service: ServiceId) {
+        self.drop_stale_places(service);
+        let mut lanes = core::mem::take(&mut self.connections[service.index()].waiting);
+        lanes.retain(|&lane| self.lanes.get(lane).is_some());
+        lanes.sort_by_key(|&lane| self.lanes[lane].waiting_since());
+        let mut wanted = 0;
+        for &lane in &lanes {
+            wanted += self.wanted_upstreams(lane);
+        }
+        self.connections[service.index()].waiting = lanes.clone();
+        for lane in lanes {
+            if self.lanes.get(lane).is_none() {
+                continue;
+            }
+            for _ in 0..self.wanted_upstreams(lane) {
+                if !self.take_over_free(lane) && !self.open_for(lane) {
+                    break;
+                }
+            }
+        }
+        self.hold_back(service, wanted);
+    }
+
+    /// Logins and requests of our own that wait for an upstream of their identity.
+    pub(crate) fn run_errands(&mut self, service: ServiceId) {
+        let errands = core::mem::take(&mut self.connections[service.index()].errands);
+        let mut wanted = 0;
+        for identity in errands {
+            let Some(found) = self.identities.get(identity) else { continue };
+            let (has_chores, has_logins) = (!found.chores.is_empty(), !found.logins.is_empty());
+            if !has_chores && !has_logins {
+                continue;
+            }
+            self.connections[service.index()].errands.push(identity);
+            if has_chores && self.offer_to_chores(service, identity) {
+                continue;
+            }
+            wanted += 1;
+            let upstreams = &self.connections[service.index()].upstreams;
+            let mine = upstreams.iter().filter(|&&id| self.upstreams[id].identity == identity);
+            let is_coming = mine.clone().any(|&id| self.upstreams[id].is_coming());
+            if !is_coming && (has_logins || mine.count() == 0) {
+                self.open_for_login(service, identity);
+            }
+        }
+        self.hold_back(service, wanted);
+    }
+
+    /// Lets a free upstream of an identity do what is to be done for it.
+    fn offer_to_chores(&mut self, service: ServiceId, identity: IdentityId) -> bool {
+        let upstreams = &self.connections[service.index()].upstreams;
+        let free = upstreams.iter().copied().find(|&id| {
+            let upstream = &self.upstreams[id];
+            upstream.identity == identity && upstream.is_free()
+        });
+        free.is_some_and(|free| self.start_chore(free))
+    }
+
+    /// Opens an upstream so that the node can say whether it lets an identity in.
+    fn open_for_login(&mut self, service: ServiceId, identity: IdentityId) {
+        if self.now < self.connections[service.index()].retry_at {
+            return;
+        }
+        if self.services[service.index()].permits.take() {
+            let empty = self.fingerprints.empty();
+            let lane = self.lane(identity, &empty);
+            self.open(lane);
+            return;
+        }
+        let upstreams = &self.connections[service.index()].upstreams;
+        if upstreams.iter().any(|&id| self.upstreams[id].is_draining) {
+            return;
+        }
+        let free = upstreams.iter().copied().find(|&id| self.upstreams[id].is_free());
+        match free {
+            Some(free) => self.retire(free),
+            None => self.set_wanting(service, true),
+        }
+    }
+
+    fn drop_stale_places(&mut self, service: ServiceId) {
+        for index in (0..self.connections[service.index()].waiting.len()).rev() {
+            let id = self.connections[service.index()].waiting[index];
+            let Some(lane) = self.lanes.get(id) else { continue };
+            let keep = |place: &Place| self.is_waiting(*place);
+            let shared: VecDeque<Place> = lane.shared.iter().copied().filter(keep).collect();
+            let owned: VecDeque<Place> = lane.owned.iter().copied().filter(keep).collect();
+            let lane = &mut self.lanes[id];
+            if lane.shared.len() != shared.len() || lane.owned.len() != owned.len() {
+                lane.shared = shared;
+                lane.owned = owned;
+                self.forget_if_served(id);
+            }
+        }
+    }
+
+    /// How many more upstreams a lane could use at once for those who wait in it.
+    fn wanted_upstreams(&self, id: LaneId) -> usize {
+        let lane = &self.lanes[id];
+        let coming = lane.upstreams.iter().filter(|&&id| self.upstreams[id].is_coming()).count();
+        let sharing = lane.upstreams.iter().filter(|&&id| self.upstreams[id].takes_shared());
+        let shared = usize::from(!lane.shared.is_empty() && sharing.count() < lane.active);
+        let service = self.identities[lane.identity].service;
+        let owned = if self.has_room_for_owned(service) { lane.owned.len() } else { 0 };
+        (owned + shared).saturating_sub(coming)
+    }
+
+    /// A shared request had to join others: uses one upstream more, up to the active set's size.
+    pub(crate) fn grow(&mut self, lane: LaneId) {
+        let Some(found) = self.lanes.get(lane) else { return };
+        if found.upstreams.len() < found.active && !self.take_over_free(lane) {
+            self.open_for(lane);
+        }
+    }
+
+    /// Moves a free upstream of another lane to this one, if there is one that nobody waits for.
+    fn take_over_free(&mut self, target: LaneId) -> bool {
+        let identity = self.lanes[target].identity;
+        let service = self.identities[identity].service;
+        let candidates = &self.connections[service.index()].upstreams;
+        let found = candidates.iter().copied().find(|&id| {
+            let upstream = &self.upstreams[id];
+            upstream.is_free() && upstream.identity == identity && upstream.lane != target
+        });
+        let Some(found) = found else { return false };
+        self.move_upstream(found, target);
+        self.switch(found);
+        self.lanes_to_serve.push_back(target);
+        true
+    }
+
+    /// Makes an upstream one of another lane's, without a word to the node.
+    pub(crate) fn move_upstream(&mut self, id: UpstreamId, target: LaneId) {
+        let source = self.upstreams[id].lane;
+        if source == target {
+            return;
+        }
+        self.lanes[source].upstreams.retain(|&other| other != id);
+        self.lanes[target].upstreams.push(id);
+        self.upstreams[id].lane = target;
+        self.drop_lane_if_empty(source);
+    }
+
+    /// Opens an upstream for a lane, on a permit that is free or that a free upstream gives up.
+    fn open_for(&mut self, lane: LaneId) -> bool {
+        let identity = self.lanes[lane].identity;
+        let service = self.identities[identity].service;
+        if self.now < self.connections[service.index()].retry_at {
+            return false;
+        }
+        if !self.services[service.index()].permits.take() {
+            self.close_free_of_other(service, identity);
+            return false;
+        }
+        self.open(lane);
+        true
+    }
+
+    /// Closes an upstream that is free and of another user or database; its permit comes back when
+    /// the connection has ended.
+    fn close_free_of_other(&mut self, service: ServiceId, identity: IdentityId) {
+        let connections = &self.connections[service.index()];
+        let is_closing = connections.upstreams.iter().any(|&id| self.upstreams[id].is_draining);
+        let found = connections.upstreams.iter().copied().find(|&id| {
+            let upstream = &self.upstreams[id];
+            upstream.is_free() && upstream.identity != identity
+        });
+        match found {
+            Some(found) if !is_closing => self.retire(found),
+            _ => self.set_wanting(service, true),
+        }
+    }
+
+    /// Tells other shards whether this one is short of permits.
+    pub(crate) fn set_wanting(&mut self, service: ServiceId, is_wanting: bool) {
+        let connections = &mut self.connections[service.index()];
+        let before = core::mem::replace(&mut connections.is_wanting, is_wanting);
+        self.services[service.index()].permits.set_wanting(before, is_wanting);
+    }
+
+    /// Keeps new shared requests off as many upstreams as somebody waits for, so that they become
+    /// free soon.
+    fn hold_back(&mut self, service: ServiceId, wanted: usize) {
+        let upstreams = self.connections[service.index()].upstreams.clone();
+        let held = upstreams.iter().filter(|&&id| self.upstreams[id].is_held_back).count();
+        for _ in held..wanted {
+            let victim = upstreams
+                .iter()
+                .copied()
+                .filter(|&id| self.upstreams[id].takes_shared() && !self.upstreams[id].is_free())
+                .max_by_key(|&id| self.lanes[self.upstreams[id].lane].upstreams.len());
+            let Some(victim) = victim else { break };
+            self.upstreams[victim].is_held_back = true;
+        }
+    }
+
+    /// An upstream has nothing in flight and no holder: whoever waited longest for one gets it.
+    pub(crate) fn offer(&mut self, id: UpstreamId) {
+        if !self.upstreams[id].is_free() {
+            return;
+        }
+        if self.start_chore(id) {
+            return;
+        }
+        let was_held_back = core::mem::take(&mut self.upstreams[id].is_held_back);
+        let Upstream { service, identity, lane, .. } = self.upstreams[id];
+        let waiting = &self.connections[service.index()].waiting;
+        let own = self.lanes[lane].waiting_since();
+        let oldest = waiting
+            .iter()
+            .copied()
+            .filter(|&other| other != lane && self.lanes.get(other).is_some())
+            .filter_map(|other| Some((self.lanes[other].waiting_since()?, other)))
+            .min();
+        if let Some((since, other)) = oldest
+            && own.is_none_or(|own| since < own)
+            && (was_held_back || own.is_none())
+            && self.wanted_upstreams(other) > 0
+        {
+            if self.lanes[other].identity == identity {
+                self.move_upstream(id, other);
+                self.switch(id);
+                self.lanes_to_serve.push_back(other);
+            } else {
+                self.retire(id);
+            }
+            return;
+        }
+        self.lanes_to_serve.push_back(lane);
+    }
+
+    /// Ends waits that have lasted `queue_wait_max`, and those for a node that cannot be reached.
+    pub(crate) fn end_long_waits(&mut self, service: ServiceId) {
+        let wait_max = self.limits.queue_wait_max;
+        let failing_since = self.connections[service.index()].failing_since;
+        let is_down = failing_since
+            .is_some_and(|since| self.now - since >= self.limits.connect_time_max)
+            && self.ready_upstreams(service) == 0;
+        let mut late = Vec::new();
+        for &lane in &self.connections[service.index()].waiting {
+            let Some(lane) = self.lanes.get(lane) else { continue };
+            let places = lane.shared.iter().chain(&lane.owned);
+            late.extend(places.copied().filter(|place| {
+                self.is_waiting(*place) && (is_down || self.now - place.since >= wait_max)
+            }));
+        }
+        for place in late {
+            self.refuse_waiting(place.client, is_down);
+        }
+    }
+
+    /// Upstreams of a service that are in use or could be.
+    pub(crate) fn ready_upstreams(&self, service: ServiceId) -> usize {
+        let upstreams = &self.connections[service.index()].upstreams;
+        upstreams.iter().filter(|&&id| self.upstreams[id].state == State::Ready).count()
+    }
+
+    /// Asks where a service is, once.
+    pub(crate) fn resolve(&mut self, service: ServiceId) {
+        let connections = &mut self.connections[service.index()];
+        if !connections.is_resolving {
+            connections.is_resolving = true;
+            self.conns.operations.push_back(Operation::Resolve { service });
+        }
+    }
+}
