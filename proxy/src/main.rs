@@ -1,2 +1,7 @@
 //! The binary `manifold`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    manifold::command::run()
+}

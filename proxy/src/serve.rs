@@ -1,0 +1,148 @@
+//! `manifold serve`, from options to the end of the process.
+//!
+//! Puts the rooms together and knows none of them from inside. Invariant: whatever stands in the
+//! way of serving is printed with a hint before the first client could connect.
+
+use std::fmt::Display;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use manifold_drivers::{Kind, choose};
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Options, Problem, Severity};
+use crate::control::{self, Ending};
+use crate::descriptors;
+use crate::logging::{Logging, SERVING};
+use crate::shards::{Listeners, Lookup, Plan, Shards};
+
+/// Questions for addresses that may wait to be taken on.
+const LOOKUPS_WAITING_MAX: usize = 1_024;
+
+/// What a shell reports for a process that SIGINT has ended.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Serves until told to stop.
+pub fn serve(options: Options) -> ExitCode {
+    let (config, problems) = options.load();
+    let Some(config) = config else {
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        problems
+            .iter()
+            .filter(is_error)
+            .for_each(|problem| eprintln!("{problem}"));
+        return ExitCode::FAILURE;
+    };
+    let logging = Logging::begin(config.log, options);
+    for problem in problems {
+        tracing::warn!("{}: {}", problem.place, problem.message);
+    }
+    match start(&config) {
+        Ok(started) => finish(&config, started, logging),
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What runs.
+struct Started {
+    shards: Shards,
+    lookups: mpsc::Receiver<Lookup>,
+    sockets: UnixPaths,
+}
+
+/// Starts everything, or says in words why not.
+fn start(config: &Config) -> Result<Started, String> {
+    let connections: Vec<_> = config.services.iter().map(|s| s.connections_max).collect();
+    let plan = Plan::new(config.shards, &connections);
+    descriptors::raise(config, &plan);
+    let (kind, reason) = choose(config.driver).map_err(|error| {
+        hinted(
+            error,
+            "driver = \"auto\" falls back to epoll where io_uring is not available",
+        )
+    })?;
+    let listeners =
+        Listeners::bind(&config.services, &plan).map_err(|error| hinted(&error, error.hint()))?;
+    let sockets = UnixPaths(listeners.unix_paths());
+    let services = describe(config, &listeners);
+    let (sender, lookups) = mpsc::channel(LOOKUPS_WAITING_MAX);
+    let shards = Shards::start(config, &plan, kind, listeners, &sender)
+        .map_err(|error| hinted(error, ""))?;
+    announce(kind, &reason, plan.shards, &services);
+    Ok(Started {
+        shards,
+        lookups,
+        sockets,
+    })
+}
+
+/// Runs the control plane on this thread until the end.
+fn finish(config: &Config, started: Started, logging: Logging) -> ExitCode {
+    let Started {
+        shards,
+        lookups,
+        sockets,
+    } = started;
+    let ending = control::runtime()
+        .and_then(|runtime| runtime.block_on(control::run(config, shards, lookups, logging)));
+    drop(sockets);
+    match ending {
+        Ok(Ending::Drained) => ExitCode::SUCCESS,
+        Ok(Ending::AtOnce) => ExitCode::from(EXIT_INTERRUPTED),
+        Err(error) => {
+            eprintln!("the control thread could not be started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The one line that is logged when serving begins.
+fn announce(kind: Kind, reason: &str, shards: u32, services: &str) {
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(
+        target: SERVING,
+        "manifold {version} serves {services}; {shards} shards; driver {kind}: {reason}"
+    );
+}
+
+/// Every service with where it listens and where it leads.
+fn describe(config: &Config, listeners: &Listeners) -> String {
+    let services = config
+        .services
+        .iter()
+        .zip(&listeners.addresses)
+        .map(|(service, addresses)| {
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            let whereabouts = &service.upstream.whereabouts;
+            format!(
+                "{:?} on {} -> {whereabouts}",
+                service.name,
+                addresses.join(", ")
+            )
+        });
+    services.collect::<Vec<_>>().join("; ")
+}
+
+fn hinted(message: impl Display, hint: &str) -> String {
+    if hint.is_empty() {
+        message.to_string()
+    } else {
+        format!("{message}\n  hint: {hint}")
+    }
+}
+
+/// Paths of unix sockets, which are removed in the end.
+struct UnixPaths(Vec<PathBuf>);
+
+impl Drop for UnixPaths {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Whoever removed it before us wanted the same.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
