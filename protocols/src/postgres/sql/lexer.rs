@@ -174,10 +174,10 @@ fn word_end(text: &[u8], mut position: usize) -> usize {
 fn prefixed(text: &[u8], start: usize) -> (Kind, usize) {
     let behind = start + 2;
     match text[start..] {
-        [b'b' | b'B', b'\'', ..] => quoted::plain(text, behind, Kind::BitString),
+        [b'b' | b'B', b'\'', ..] => quoted::bits(text, behind, Kind::BitString),
         [b'e' | b'E', b'\'', ..] => quoted::escaped(text, behind),
         [b'n' | b'N', b'\'', ..] => quoted::plain(text, behind, Kind::NationalString),
-        [b'x' | b'X', b'\'', ..] => quoted::plain(text, behind, Kind::HexString),
+        [b'x' | b'X', b'\'', ..] => quoted::bits(text, behind, Kind::HexString),
         [b'u' | b'U', b'&', b'\'', ..] => quoted::plain(text, behind + 1, Kind::UnicodeString),
         [b'u' | b'U', b'&', b'"', ..] => {
             quoted::identifier(text, behind + 1, Kind::UnicodeIdentifier)

@@ -4,7 +4,7 @@
 //! is malformed, because PostgreSQL's releases read it in different ways.
 
 use super::Kind;
-use super::class::is_word_start;
+use super::class::{is_word, is_word_start};
 use super::word_end;
 
 /// The number at `start`, where a digit stands or a point before a digit.
@@ -13,11 +13,8 @@ pub(super) fn scan(text: &[u8], start: usize) -> (Kind, usize) {
         && let Some(is_digit) = radix(letter)
     {
         let end = digits_end(text, start + 2, is_digit);
-        return finish(
-            text,
-            if end == start + 2 { start + 1 } else { end },
-            Kind::Integer,
-        );
+        let end = if end == start + 2 { start + 1 } else { end };
+        return finish(text, start, end, Kind::Integer);
     }
     let mut kind = Kind::Integer;
     let mut end = start;
@@ -33,7 +30,7 @@ pub(super) fn scan(text: &[u8], start: usize) -> (Kind, usize) {
         kind = Kind::Decimal;
         end = behind;
     }
-    finish(text, end, kind)
+    finish(text, start, end, kind)
 }
 
 /// The parameter whose digits begin at `start`.
@@ -41,17 +38,29 @@ pub(super) fn parameter(text: &[u8], start: usize) -> (Kind, usize) {
     let len = text[start..].iter().position(|byte| !byte.is_ascii_digit());
     finish(
         text,
+        start,
         len.map_or(text.len(), |len| start + len),
         Kind::Parameter,
     )
 }
 
-/// Ends a token at `end`, unless a word begins right there.
+/// Ends the token from `start` at `end`, unless a word begins right there, or has begun within the
+/// token and goes on: `1e5$1` is a number only up to the letter.
 #[inline]
-fn finish(text: &[u8], end: usize, kind: Kind) -> (Kind, usize) {
-    match text.get(end) {
-        Some(byte) if is_word_start(*byte) => (Kind::Malformed, word_end(text, end)),
-        _ => (kind, end),
+fn finish(text: &[u8], start: usize, end: usize, kind: Kind) -> (Kind, usize) {
+    let is_joined = match text.get(end) {
+        None => false,
+        Some(b'$') => text[start..end]
+            .iter()
+            .rev()
+            .take_while(|byte| is_word(**byte))
+            .any(|byte| is_word_start(*byte)),
+        Some(byte) => is_word_start(*byte),
+    };
+    if is_joined {
+        (Kind::Malformed, word_end(text, end))
+    } else {
+        (kind, end)
     }
 }
 

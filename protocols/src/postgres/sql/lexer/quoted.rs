@@ -21,6 +21,21 @@ pub(super) fn plain(text: &[u8], start: usize, kind: Kind) -> (Kind, usize) {
     }
 }
 
+/// A string of bits, from behind its opening quote. A doubled quote ends it and begins a string.
+pub(super) fn bits(text: &[u8], start: usize, kind: Kind) -> (Kind, usize) {
+    let mut position = start;
+    loop {
+        let Some(len) = text[position..].iter().position(|byte| *byte == b'\'') else {
+            return (Kind::Malformed, text.len());
+        };
+        position += len + 1;
+        match next_line_part(text, position) {
+            None => return (kind, position),
+            Some(next) => position = next,
+        }
+    }
+}
+
 /// A string with backslash escapes, from behind its opening quote.
 pub(super) fn escaped(text: &[u8], start: usize) -> (Kind, usize) {
     let mut position = start;

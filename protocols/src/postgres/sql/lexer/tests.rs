@@ -94,6 +94,9 @@ fn joins_strings_when_parts_are_on_other_lines() {
     for text in apart {
         assert_eq!(tokens(text).len(), 2, "{text}");
     }
+    // Bits know no doubled quote.
+    assert_eq!(kinds("b'0''1'"), [BitString, String]);
+    assert_eq!(kinds("x'f'''"), [HexString, String]);
     assert_eq!(kinds("'a' - - 'b'"), [String, Operator, Operator, String]);
     assert_eq!(kinds("'a' -- 'b'"), [String]);
     assert_eq!(kinds("'a'\n--\n"), [String]);
@@ -120,6 +123,7 @@ fn splits_numbers_as_postgres_does() {
     }
     let malformed = [
         "1a", "1_", "1__0", "1e", "1.5e5x", "0x", "0xg", "0b2a", "1.a", "1._5", "$1a", "1é",
+        "0x1F$1", "1e5$1", "1_0$1", ".5_0$a$", "0x1F$$", "1._5$1",
     ];
     for text in malformed {
         assert_eq!(tokens(text), [(Malformed, text)]);
@@ -130,6 +134,8 @@ fn splits_numbers_as_postgres_does() {
     assert_eq!(kinds("a.5"), [Word, Decimal]);
     assert_eq!(kinds("-1"), [Operator, Integer]);
     assert_eq!(kinds("$12 $1"), [Parameter, Parameter]);
+    let expected = [Integer, Parameter, Decimal, Parameter, Decimal, Parameter];
+    assert_eq!(kinds("1$1 1e+5$1 .5$2"), expected);
     // PostgreSQL 14 and before read the letters as an alias, later ones as an error.
     assert_eq!(tokens("1e+"), [(Malformed, "1e"), (Operator, "+")]);
 }
