@@ -175,7 +175,7 @@ mod tests {
                     "\"77s\""
                 }
                 "output_high" => "\"777KiB\"",
-                _ => "\"777777B\"",
+                _ => "\"7777777B\"",
             };
             let text = format!("{key} = {value}\n");
             let source = Source {
@@ -188,11 +188,10 @@ mod tests {
             let limits = read(&source, table.get_ref(), place, &mut problems);
             assert_eq!(problems.into_sorted(), [], "{text}");
             let changed = format!("{limits:#?}");
-            let differs: Vec<_> = (0..).zip(changed.lines()).zip(&defaults);
-            let different: Vec<_> = differs
-                .into_iter()
-                .filter(|((_, a), b)| a != *b)
-                .map(|((i, _), _)| i)
+            let different: Vec<_> = (0..)
+                .zip(changed.lines().zip(&defaults))
+                .filter(|(_, (now, before))| now != *before)
+                .map(|(line, _)| line)
                 .collect();
             assert_eq!(different, [index + 1], "{text}");
         }

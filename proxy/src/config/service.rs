@@ -95,10 +95,14 @@ impl Service {
         }
         section.finish(&[("under [limits]", super::limits::KEYS), TOP], problems);
         let users = read_users(source, auth, &place, users_file.as_ref(), problems);
+        // All of them before the first that is missing ends it: each has problems of its own.
+        let name = name.map(|name| check_name(name, problems));
+        let listen = listen.map(|texts| parse_listen(texts, problems));
+        let upstream = upstream.and_then(|text| parse_upstream(text, problems));
         Some(Self {
-            name: check_name(name?, problems).into(),
-            listen: parse_listen(listen?, problems),
-            upstream: parse_upstream(upstream?, problems)?,
+            name: name?.into(),
+            listen: listen?,
+            upstream: upstream?,
             connections_max,
             auth,
             users_file: users_file.map(|file| resolve(source, &file.value)),
