@@ -9,7 +9,7 @@ use super::lexer::{Kind, Lexer, Token};
 /// How complex a statement may be.
 ///
 /// A parser that descends recursively needs stack for each nesting and for each operator, because
-/// `1+1+…` nests to the left. PostgreSQL's parser as a library overflows at 64 000 operators; the
+/// `1+1+…` nests to the left; without a guard of its own it overflows at some 64 000 operators. The
 /// defaults allow a thirtieth of that, and of words, of which most nest nothing, an eighth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
