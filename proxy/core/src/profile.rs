@@ -82,7 +82,10 @@ impl Profile {
                 self.commits_early = true;
                 (Class::Exclusive, true)
             }
-            Statement::Set(_) | Statement::Reset(_) | Statement::ResetAll => {
+            Statement::Set(_)
+            | Statement::SetConfig(_)
+            | Statement::Reset(_)
+            | Statement::ResetAll => {
                 self.sets = true;
                 (Class::Tail, true)
             }

@@ -409,7 +409,9 @@ impl Examined {
     /// Notes which settings a statement may leave changed.
     fn touch(&mut self, statement: &Proven) {
         match statement {
-            Proven::Set(setting) => self.touched.push(setting.name.clone()),
+            Proven::Set(setting) | Proven::SetConfig(setting) => {
+                self.touched.push(setting.name.clone());
+            }
             Proven::Reset(name) => self.touched.push(name.clone()),
             Proven::ResetAll | Proven::DiscardAll => self.touched.push(ALL.into()),
             _ => {}
@@ -423,7 +425,7 @@ pub const ALL: &str = "*";
 /// What a statement alone does to the session.
 fn change_of(statement: &Proven) -> Option<SessionChange> {
     Some(match statement {
-        Proven::Set(setting) => SessionChange::Set(setting.clone()),
+        Proven::Set(setting) | Proven::SetConfig(setting) => SessionChange::Set(setting.clone()),
         Proven::Reset(name) => SessionChange::Reset(name.clone()),
         Proven::ResetAll => SessionChange::ResetAll,
         Proven::DiscardAll => SessionChange::DiscardAll,
