@@ -96,7 +96,9 @@
 //!    has completed. Two at a time could overtake each other.
 //! 4. `Close` shuts the socket down with the system call, so that receive and send end; a connect is
 //!    cancelled instead, because a shutdown makes the kernel begin it anew. When `in_flight` is
-//!    zero, and not before, the socket is closed, the index is free, and `Closed` is delivered.
+//!    zero, and not before, the socket is closed, the index is free, and `Closed` is delivered. If
+//!    the receive took out bytes after the shutdown, the close resets the connection, as it does by
+//!    itself with bytes that nobody took.
 //!
 //! # The life of a socket with epoll
 //!

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use manifold_core::event::{Address, Failure, Peer};
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
@@ -116,12 +117,19 @@ pub(crate) fn shutdown(socket: impl AsFd) {
     let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
 }
 
+/// Has the close of a socket reset the connection. The kernel does so by itself if bytes are left
+/// unread, but not if io_uring has taken them out after the shutdown: the peer would then face a
+/// window that nobody opens any more, and a blocked send of its would hang for a minute.
+pub(crate) fn reset_at_close(socket: &OwnedFd) {
+    // It fails only on what is not connected any more.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::listener::{ListenAddress, bind};
     use std::net::{Ipv4Addr, TcpStream};
-    use std::time::Duration;
 
     fn listener() -> Listener {
         bind(

@@ -47,6 +47,7 @@ impl Uring {
         }
         if result > 0 {
             let bytes = bytes.expect("bytes come in a buffer");
+            connection.has_discarded = connection.is_closing;
             let is_wanted = !connection.is_closing;
             let must_arm = connection.wants_receive();
             let must_cancel = connection.wants_cancel();

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) has_ended: bool,
     /// The core has been told that it is broken.
     pub(super) has_failed: bool,
+    /// Bytes came after the core had asked for the end, and were thrown away.
+    pub(super) has_discarded: bool,
     /// The core has asked for its end.
     pub(super) is_closing: bool,
 }

@@ -302,6 +302,13 @@ impl Uring {
         }
         let (conn, connection) = self.table.remove(place)?;
         debug_assert!(connection.sending.is_none() && !connection.is_armed);
+        if let Some(socket) = connection
+            .socket
+            .as_ref()
+            .filter(|_| connection.has_discarded)
+        {
+            socket::reset_at_close(socket);
+        }
         drop(connection);
         self.retry_accept();
         Some(conn)

@@ -14,10 +14,10 @@ use manifold_core::ids::{ConnId, ListenerId};
 use manifold_core::slab::Slab;
 use manifold_drivers::{Config, Driver, ListenAddress, Woken, bind};
 
-use super::Kind;
+use crate::Kind;
 
 /// How long anything may take before a test gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What has happened on one connection.
 #[derive(Debug, Default)]
@@ -52,6 +52,8 @@ pub struct Core {
     pub is_echo: bool,
     /// What is accepted is rejected.
     pub is_rejecting: bool,
+    /// The next bytes make the core panic.
+    pub panics_at_bytes: bool,
     /// How often the doorbell woke the driver.
     pub rings: u32,
     /// The sockets rejected so far.
@@ -76,6 +78,7 @@ impl Core {
             driver: Driver::open(kind, config).unwrap(),
             is_echo: false,
             is_rejecting: false,
+            panics_at_bytes: false,
             rings: 0,
             rejected: 0,
             ids: Slab::new(),
@@ -125,6 +128,14 @@ impl Core {
             self.conn_mut(conn).is_closing = true;
         }
         self.driver.submit(operation);
+    }
+
+    /// What a supervisor does after a panic: the driver stays, ids begin anew.
+    pub fn begin_anew(&mut self) {
+        self.driver.close_all();
+        self.ids = Slab::new();
+        self.conns.clear();
+        self.taken = 0;
     }
 
     /// Closes a connection and waits for its end.
@@ -184,12 +195,14 @@ impl Core {
         let conns = &mut self.conns;
         let ids = &mut self.ids;
         let is_echo = self.is_echo;
+        let panics_at_bytes = &mut self.panics_at_bytes;
         let woken = self.driver.wait(timeout, &mut |event| match event {
             Event::Accepted {
                 listener,
                 socket,
                 peer,
             } => accepted.push((listener, socket, peer)),
+            Event::Received { .. } if std::mem::take(panics_at_bytes) => panic!("as asked for"),
             event => take(conns, ids, is_echo, event),
         });
         let woken = woken.unwrap();

@@ -1,0 +1,99 @@
+//! What ends a wait.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use manifold_drivers::{Config, Driver};
+
+use crate::core::Core;
+use crate::{Kind, MOMENT, client};
+
+pub fn wakes_when_another_thread_rings(kind: Kind) {
+    let mut core = Core::open(kind);
+    for _ in 0..5 {
+        let bell = core.driver.doorbell();
+        let ringer = thread::spawn(move || {
+            thread::sleep(MOMENT / 4);
+            bell.ring();
+        });
+        // Without an end, so that only the ring can end it.
+        while !core.pass(None).doorbell {}
+        ringer.join().unwrap();
+        assert!(
+            !core.pass(Some(MOMENT / 10)).doorbell,
+            "one ring is one ring"
+        );
+    }
+}
+
+pub fn keeps_a_ring_until_the_next_wait(kind: Kind) {
+    let mut core = Core::open(kind);
+    let bell = core.driver.doorbell();
+    for _ in 0..3 {
+        bell.clone().ring();
+        bell.ring();
+        core.until("the ring", |core| core.rings > 0);
+        assert_eq!(core.rings, 1, "rings before the shard looks are one");
+        core.rings = 0;
+        core.run(MOMENT / 4);
+        assert_eq!(core.rings, 0);
+    }
+    drop(core);
+    bell.ring();
+}
+
+pub fn waits_as_long_as_it_is_told(kind: Kind) {
+    let mut core = Core::open(kind);
+    core.listen_tcp();
+    core.pass(Some(Duration::ZERO));
+    let begin = Instant::now();
+    let woken = core.pass(Some(MOMENT));
+    let passed = begin.elapsed();
+    assert!(passed >= MOMENT && passed < MOMENT * 10, "{passed:?}");
+    assert_eq!((woken.doorbell, woken.events), (false, 0));
+    let begin = Instant::now();
+    core.pass(Some(Duration::ZERO));
+    assert!(begin.elapsed() < MOMENT, "{:?}", begin.elapsed());
+    let (begin, begin_of_driver) = (Instant::now(), Driver::now());
+    core.pass(Some(MOMENT));
+    let difference = Driver::now()
+        .since(begin_of_driver)
+        .abs_diff(begin.elapsed());
+    assert!(difference < MOMENT, "the clock is off by {difference:?}");
+}
+
+pub fn spins_before_it_sleeps(kind: Kind) {
+    let mut core = Core::open_with(
+        kind,
+        &Config {
+            spin: Some(MOMENT / 2),
+            ..Config::default()
+        },
+    );
+    core.is_echo = true;
+    let address = core.listen_tcp();
+    // Longer than the spin, as long as the spin, and shorter.
+    for timeout in [MOMENT, MOMENT / 2, MOMENT / 4] {
+        let begin = Instant::now();
+        core.pass(Some(timeout));
+        let passed = begin.elapsed();
+        assert!(
+            passed >= timeout && passed < timeout + MOMENT * 10,
+            "{passed:?}"
+        );
+    }
+    let mut client = client(address);
+    let conn = core.accepted();
+    for round in 1..=3 {
+        client.write_all(b"x").unwrap();
+        core.until("the echo", |core| core[conn].sent.len() == round);
+    }
+    let bell = core.driver.doorbell();
+    let ringer = thread::spawn(move || {
+        thread::sleep(MOMENT);
+        bell.ring();
+    });
+    while !core.pass(None).doorbell {}
+    ringer.join().unwrap();
+}
