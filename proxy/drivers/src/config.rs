@@ -181,3 +181,71 @@ impl DriverError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_values_out_of_range_by_name() {
+        let usual = Config::default;
+        for (config, wanted) in [
+            (
+                Config {
+                    buffers: 0,
+                    ..usual()
+                },
+                "buffers",
+            ),
+            (
+                Config {
+                    buffers: 48,
+                    ..usual()
+                },
+                "buffers",
+            ),
+            (
+                Config {
+                    buffer_bytes: 0,
+                    ..usual()
+                },
+                "buffer_bytes",
+            ),
+            (
+                Config {
+                    buffer_bytes: (1 << 20) + 1,
+                    ..usual()
+                },
+                "buffer_bytes",
+            ),
+            (
+                Config {
+                    completions: 255,
+                    ..usual()
+                },
+                "completions",
+            ),
+            (
+                Config {
+                    completions: u32::MAX,
+                    ..usual()
+                },
+                "completions",
+            ),
+        ] {
+            let refused = config.check();
+            let is_it =
+                matches!(refused, Err(DriverError::OutOfRange { name, .. }) if name == wanted);
+            assert!(is_it, "{wanted}: {refused:?}");
+        }
+        assert!(usual().check().is_ok());
+        assert!(
+            Config {
+                buffers: 32_768,
+                ..usual()
+            }
+            .check()
+            .is_ok()
+        );
+    }
+}

@@ -113,3 +113,64 @@ fn is_abandoned(path: &Path) -> bool {
         && UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::net::Ipv4Addr;
+
+    const ANY_PORT: ListenAddress = ListenAddress::Tcp(SocketAddr::V4(
+        std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
+    ));
+
+    fn path(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("manifold-{}-{name}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        path
+    }
+
+    fn kind_of(result: io::Result<Listener>) -> io::ErrorKind {
+        result.expect_err("this address is taken").kind()
+    }
+
+    #[test]
+    fn shares_a_tcp_address_only_if_all_agree() {
+        let first = bind(&ANY_PORT, true, 8).unwrap();
+        let address = first.address().unwrap();
+        let _second = bind(&address, true, 8).unwrap();
+        assert_eq!(kind_of(bind(&address, false, 8)), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn takes_over_a_path_whose_socket_answers_nobody() {
+        let path = path("abandoned");
+        let address = ListenAddress::Unix(path.clone());
+        drop(bind(&address, false, 8).unwrap());
+        assert!(path.exists(), "a closed socket leaves its path behind");
+        let listener = bind(&address, false, 8).unwrap();
+        assert_eq!(listener.address().unwrap(), address);
+        UnixStream::connect(&path).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn leaves_a_path_alone_whose_socket_is_alive() {
+        let path = path("alive");
+        let address = ListenAddress::Unix(path.clone());
+        let _alive = bind(&address, false, 8).unwrap();
+        assert_eq!(kind_of(bind(&address, false, 8)), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn leaves_a_file_alone_that_is_no_socket() {
+        let path = path("file");
+        File::create(&path).unwrap();
+        let bound = bind(&ListenAddress::Unix(path.clone()), false, 8);
+        assert_eq!(kind_of(bound), io::ErrorKind::AddrInUse);
+        assert!(path.exists());
+        fs::remove_file(path).unwrap();
+    }
+}

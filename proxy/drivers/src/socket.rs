@@ -148,6 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn tells_failures_apart_by_errno() {
+        for (errno, expected) in [
+            (libc::ECONNREFUSED, Failure::Refused),
+            (libc::ENOENT, Failure::Refused),
+            (libc::ECONNRESET, Failure::Reset),
+            (libc::EPIPE, Failure::Reset),
+            (libc::ETIMEDOUT, Failure::TimedOut),
+            (libc::ENETUNREACH, Failure::Unreachable),
+            (libc::EHOSTUNREACH, Failure::Unreachable),
+            (libc::EMFILE, Failure::Exhausted),
+            (libc::ENFILE, Failure::Exhausted),
+            (libc::ENOMEM, Failure::Exhausted),
+            (libc::ENOBUFS, Failure::Exhausted),
+            (libc::EADDRNOTAVAIL, Failure::Exhausted),
+            (libc::EACCES, Failure::Other(libc::EACCES)),
+        ] {
+            assert_eq!(failure(errno), expected, "errno {errno}");
+        }
+    }
+
+    #[test]
     fn accepts_sockets_that_send_at_once() {
         let listener = listener();
         prepare_listener(&listener, false).unwrap();

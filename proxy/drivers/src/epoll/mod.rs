@@ -35,6 +35,8 @@ use crate::waiting::Waiting;
 
 /// What one receive may bring, in bytes.
 const SCRATCH_BYTES: usize = 64 << 10;
+/// Connections that a pass has to do with, usually; the lists grow for more and stay so.
+const LIST_LEN: usize = 1024;
 /// Interest of every connection, each change of it reported once.
 const READ_INTEREST: i32 = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET;
 /// Interest of a connection that is being connected or whose send is blocked.
@@ -88,10 +90,10 @@ impl Epoll {
             listeners: Vec::new(),
             is_accepting: true,
             accept_retry: None,
-            due: Vec::new(),
-            unsent: Vec::new(),
-            ready: Vec::new(),
-            serving: Vec::new(),
+            due: Vec::with_capacity(LIST_LEN),
+            unsent: Vec::with_capacity(LIST_LEN),
+            ready: Vec::with_capacity(LIST_LEN),
+            serving: Vec::with_capacity(LIST_LEN),
             scratch: vec![0; SCRATCH_BYTES],
             doorbell,
             has_rung: false,

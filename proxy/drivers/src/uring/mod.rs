@@ -37,6 +37,8 @@ use crate::table::Table;
 use crate::token::{Kind, Place, encode_token};
 use crate::waiting::Waiting;
 
+/// Connections that a pass has to do with, usually; the lists grow for more and stay so.
+const LIST_LEN: usize = 1024;
 /// The most that one send operation is given, in bytes.
 const SEND_BYTES_MAX: usize = 256 << 10;
 /// After this time without an answer the kernel is not what this driver believes it to be.
@@ -87,8 +89,8 @@ impl Uring {
             listeners: Vec::new(),
             is_accepting: true,
             accept_retry: None,
-            due: Vec::new(),
-            starved: Vec::new(),
+            due: Vec::with_capacity(LIST_LEN),
+            starved: Vec::with_capacity(LIST_LEN),
             doorbell,
             bell: ManuallyDrop::new(Box::new(0)),
             is_bell_armed: false,

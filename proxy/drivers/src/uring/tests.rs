@@ -1,1 +1,246 @@
-//! What only the inside of the io_uring driver can show.
+//! What only the inside of the io_uring driver can show: completions that the kernel should not
+//! send, and answers that it gives only in rare races.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::uring::ring::Completion;
+
+const CONN: ConnId = ConnId {
+    index: 5,
+    generation: 77,
+};
+
+/// Events as far as these tests tell them apart.
+#[derive(Debug, Eq, PartialEq)]
+enum Told {
+    Received(Vec<u8>),
+    Sent(usize),
+    Closed,
+    Other,
+}
+
+/// A driver, if the kernel offers it.
+fn open(config: &Config) -> Option<Uring> {
+    match Uring::open(config) {
+        Ok(uring) => Some(uring),
+        Err(error @ DriverError::Unavailable { .. }) => {
+            eprintln!("NOT TESTED: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn adopt(uring: &mut Uring) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    uring.adopt_socket(CONN, ours.into());
+    theirs
+}
+
+/// Passes until nothing has happened for a moment.
+fn settle(uring: &mut Uring) -> Vec<Told> {
+    let mut told = Vec::new();
+    loop {
+        let woken = uring.wait(Some(Duration::from_millis(30)), &mut |event| {
+            told.push(match event {
+                Event::Received { bytes, .. } => Told::Received(bytes.to_vec()),
+                Event::Sent { sent, .. } => Told::Sent(sent),
+                Event::Closed { .. } => Told::Closed,
+                _ => Told::Other,
+            });
+        });
+        if woken.unwrap().events == 0 {
+            return told;
+        }
+    }
+}
+
+fn connection(uring: &mut Uring) -> (Place, &mut Connection) {
+    uring.table.find(CONN).expect("it is open")
+}
+
+/// A receive of an earlier use of the index is armed behind the driver's back.
+#[test]
+fn ignores_stale_receives_and_takes_their_buffers_back() {
+    let Some(mut uring) = open(&Config {
+        buffers: 2,
+        ..Config::default()
+    }) else {
+        return;
+    };
+    let mut current = adopt(&mut uring);
+    let place = connection(&mut uring).0;
+    let stale = Place {
+        generation: place.generation + 1,
+        ..place
+    };
+    let (old, mut old_peer) = UnixStream::pair().unwrap();
+    let fd = Fd(std::os::fd::AsRawFd::as_raw_fd(&old));
+    let receive = opcode::RecvMulti::new(fd, buffers::GROUP).build();
+    let receive = receive.user_data(encode_token(Kind::Receive, stale));
+    // SAFETY: it points to no memory.
+    unsafe { uring.ring.push(&receive) };
+    // More often than there are buffers: each has to come back.
+    for round in 1..=5 {
+        old_peer.write_all(b"not for you").unwrap();
+        assert_eq!(settle(&mut uring), []);
+        assert_eq!(uring.counters.stale, round);
+    }
+    current.write_all(b"for you").unwrap();
+    assert_eq!(settle(&mut uring), [Told::Received(b"for you".to_vec())]);
+    drop(old_peer);
+    settle(&mut uring);
+    assert_eq!(uring.counters.stale, 6, "its end is stale, too");
+}
+
+#[test]
+fn ignores_every_other_kind_of_stale_completion() {
+    let Some(mut uring) = open(&Config::default()) else {
+        return;
+    };
+    let mut peer = adopt(&mut uring);
+    let place = connection(&mut uring).0;
+    let stale = Place {
+        generation: place.generation + 1,
+        ..place
+    };
+    let absent = Place {
+        index: 4_000_000,
+        generation: 0,
+    };
+    let kinds = [Kind::Send, Kind::Cancel, Kind::Connect];
+    let tokens = kinds
+        .iter()
+        .flat_map(|kind| [stale, absent].map(|at| encode_token(*kind, at)));
+    let tokens: Vec<_> = tokens.chain([0, u64::MAX]).collect();
+    let in_flight = connection(&mut uring).1.in_flight;
+    for token in &tokens {
+        let nop = opcode::Nop::new().build().user_data(*token);
+        // SAFETY: it points to no memory.
+        unsafe { uring.ring.push(&nop) };
+    }
+    assert_eq!(settle(&mut uring), []);
+    assert_eq!(uring.counters.stale, tokens.len() as u64);
+    assert_eq!(connection(&mut uring).1.in_flight, in_flight);
+    peer.write_all(b"alive").unwrap();
+    assert_eq!(settle(&mut uring), [Told::Received(b"alive".to_vec())]);
+}
+
+/// Pretends that a pause was answered with "there is nothing to cancel", while the receive lives.
+fn miss_a_cancel(uring: &mut Uring) {
+    let (place, connection) = connection(uring);
+    connection.is_paused = true;
+    connection.is_cancelling = true;
+    connection.in_flight += 1;
+    let token = encode_token(Kind::Cancel, place);
+    let missed = Completion {
+        token,
+        result: -libc::ENOENT,
+        flags: 0,
+    };
+    uring.handle_completion(missed, &mut Sink::new(&mut |event| panic!("{event:?}")));
+}
+
+#[test]
+fn pauses_by_descriptor_when_the_kernel_finds_nothing_to_cancel() {
+    let Some(mut uring) = open(&Config::default()) else {
+        return;
+    };
+    let mut peer = adopt(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    miss_a_cancel(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    let connection = connection(&mut uring).1;
+    assert!(!connection.is_armed && !connection.is_cancelling && connection.in_flight == 0);
+    peer.write_all(b"later").unwrap();
+    assert_eq!(settle(&mut uring), []);
+    uring.submit(Operation::Resume { conn: CONN });
+    assert_eq!(settle(&mut uring), [Told::Received(b"later".to_vec())]);
+}
+
+/// The second way to cancel ends the send as well, which has to go on as if nothing had happened.
+#[test]
+fn sends_on_after_a_cancel_by_descriptor() {
+    const LEN: usize = 4 << 20;
+    let Some(mut uring) = open(&Config::default()) else {
+        return;
+    };
+    let mut peer = adopt(&mut uring);
+    let buffer: Vec<u8> = (0..LEN).map(|n| (n / 251) as u8).collect();
+    uring.submit(Operation::Send {
+        conn: CONN,
+        buffer: buffer.clone(),
+    });
+    assert_eq!(settle(&mut uring), []);
+    miss_a_cancel(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    assert!(!connection(&mut uring).1.is_armed);
+    let reader = std::thread::spawn(move || {
+        let mut bytes = vec![0; LEN];
+        peer.read_exact(&mut bytes).unwrap();
+        bytes
+    });
+    let mut told = Vec::new();
+    while told.is_empty() {
+        told = settle(&mut uring);
+    }
+    assert_eq!(told, [Told::Sent(LEN)]);
+    assert!(reader.join().unwrap() == buffer, "all bytes, in order");
+    uring.submit(Operation::Close { conn: CONN });
+    assert_eq!(settle(&mut uring), [Told::Closed]);
+}
+
+/// If even the second cancel misses, the next bytes ask again.
+#[test]
+fn asks_again_to_pause_when_bytes_still_come() {
+    let Some(mut uring) = open(&Config::default()) else {
+        return;
+    };
+    let mut peer = adopt(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    connection(&mut uring).1.is_paused = true;
+    peer.write_all(b"too late").unwrap();
+    assert_eq!(settle(&mut uring), [Told::Received(b"too late".to_vec())]);
+    assert!(!connection(&mut uring).1.is_armed, "paused by now");
+}
+
+/// DEFER_TASKRUN posts completions only in an enter that asks for them, and TASKRUN_FLAG is what
+/// tells that there are some. Without the flag a spinning driver would never see any.
+#[test]
+fn sees_without_a_system_call_that_work_is_pending() {
+    let Some(mut uring) = open(&Config::default()) else {
+        return;
+    };
+    let mut peer = adopt(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    assert!(!uring.ring.has_work());
+    peer.write_all(b"work").unwrap();
+    assert!(uring.ring.has_work());
+    assert_eq!(settle(&mut uring), [Told::Received(b"work".to_vec())]);
+}
+
+/// A short send is possible in spite of MSG_WAITALL; the rest has to follow.
+#[test]
+fn sends_the_rest_after_a_short_send() {
+    let Some(mut uring) = open(&Config::default()) else {
+        return;
+    };
+    let mut peer = adopt(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    let (place, connection) = connection(&mut uring);
+    connection.sending = Some(Sending::new(b"0123456789".to_vec()));
+    connection.in_flight += 1;
+    let short = Completion {
+        token: encode_token(Kind::Send, place),
+        result: 4,
+        flags: 0,
+    };
+    uring.handle_completion(short, &mut Sink::new(&mut |event| panic!("{event:?}")));
+    assert_eq!(settle(&mut uring), [Told::Sent(10)]);
+    let mut rest = [0; 6];
+    peer.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"456789");
+    assert_eq!(uring.counters.sends_short, 1);
+}
