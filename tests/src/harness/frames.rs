@@ -13,22 +13,22 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Takes the first whole frame off a buffer.
-    pub fn take(buffer: &mut Vec<u8>) -> Option<Self> {
+    /// The frame that a buffer begins with, if it is there whole, and how many bytes it takes.
+    pub fn decode(buffer: &[u8]) -> Option<(Self, usize)> {
         let length = u32::from_be_bytes(buffer.get(1..5)?.try_into().ok()?) as usize;
         assert!(
             length >= 4,
             "a frame of type {:?} and length {length}",
             char::from(buffer[0])
         );
-        if buffer.len() < length + 1 {
-            return None;
-        }
-        let rest = buffer.split_off(length + 1);
-        let mut whole = std::mem::replace(buffer, rest);
-        let tag = whole[0];
-        whole.drain(..5);
-        Some(Self { tag, body: whole })
+        let body = buffer.get(5..length + 1)?;
+        Some((
+            Self {
+                tag: buffer[0],
+                body: body.to_vec(),
+            },
+            length + 1,
+        ))
     }
 }
 

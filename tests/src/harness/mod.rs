@@ -7,6 +7,7 @@
 pub mod frames;
 pub mod login;
 pub mod node;
+pub mod place;
 pub mod process;
 pub mod proxy;
 pub mod reply;
@@ -17,6 +18,7 @@ pub mod wire;
 pub use frames::Frame;
 pub use login::Login;
 pub use node::{Node, NodeOptions};
+pub use place::{Place, places};
 pub use process::{Folder, Process};
 pub use proxy::{Driver, Proxy, ProxyOptions};
 pub use reply::{Fields, Reply};

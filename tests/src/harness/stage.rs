@@ -1,15 +1,15 @@
 //! One script, run against the node and through the proxy on each driver, with one outcome.
 //!
 //! Every run gets an empty database of its own on the shared node, and every proxied run a proxy of
-//! its own, so that nothing but the way there can differ. With `MANIFOLD_TESTS_DIRECT` set no proxy
-//! is started and direct is compared with direct: that shows which scripts are deterministic.
+//! its own, so that nothing but the way there can differ.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::frames;
 use super::login::Login;
 use super::node::Node;
-use super::proxy::{Driver, Proxy, ProxyOptions};
+use super::place::places;
+use super::proxy::{Proxy, ProxyOptions};
 use super::reply::Reply;
 use super::transcript::{Transcript, assert_same};
 use super::wire::{Target, Wire};
@@ -42,21 +42,16 @@ pub fn compare(script: impl Fn(&mut Stage)) {
 pub fn compare_with(setup: &Setup, script: impl Fn(&mut Stage)) {
     let node = Node::shared();
     let direct = perform(node, node.target(), None, "direct", &script);
-    for driver in Driver::ALL {
-        let options = ProxyOptions {
-            driver,
-            ..setup.proxy.clone()
-        };
-        let proxy = is_proxied().then(|| Proxy::start(node, &options));
-        let target = proxy.as_ref().map_or_else(|| node.target(), Proxy::target);
-        let proxied = perform(node, target, proxy.as_ref(), driver.name(), &script);
-        assert_same(&direct, &proxied, driver.name());
+    for place in places(node, &setup.proxy) {
+        let proxied = perform(
+            node,
+            place.target,
+            place.proxy.as_ref(),
+            place.name,
+            &script,
+        );
+        assert_same(&direct, &proxied, place.name);
     }
-}
-
-/// Whether scripts run through the proxy at all.
-pub fn is_proxied() -> bool {
-    std::env::var_os("MANIFOLD_TESTS_DIRECT").is_none()
 }
 
 /// Runs the script once.

@@ -42,8 +42,10 @@ pub struct Wire {
     socket: Socket,
     /// Where it leads, for cancel requests.
     target: Target,
-    /// Bytes received and not yet taken.
+    /// Bytes received.
     buffer: Vec<u8>,
+    /// How many of them have been taken.
+    taken: usize,
     /// The other side has closed.
     ended: bool,
     /// The process id of the cancel key.
@@ -71,6 +73,7 @@ impl Wire {
             socket,
             target: target.clone(),
             buffer: Vec::new(),
+            taken: 0,
             ended: false,
             pid: 0,
             secret: 0,
@@ -155,8 +158,8 @@ impl Wire {
     pub fn frame(&mut self) -> Frame {
         match self.try_frame(WAIT_MAX) {
             Ok(Some(frame)) => frame,
-            Ok(None) => panic!("the connection was closed; unread: {:?}", self.buffer),
-            Err(error) => panic!("no frame: {error}; unread: {:?}", self.buffer),
+            Ok(None) => panic!("the connection was closed; unread: {:?}", self.unread()),
+            Err(error) => panic!("no frame: {error}; unread: {:?}", self.unread()),
         }
     }
 
@@ -164,7 +167,8 @@ impl Wire {
     pub fn try_frame(&mut self, time_max: Duration) -> std::io::Result<Option<Frame>> {
         let deadline = Instant::now() + time_max;
         loop {
-            if let Some(frame) = Frame::take(&mut self.buffer) {
+            if let Some((frame, length)) = Frame::decode(&self.buffer[self.taken..]) {
+                self.taken += length;
                 if frame.tag == b'S' {
                     let (name, value) = decode_setting(&frame);
                     self.settings.insert(name, value);
@@ -181,7 +185,8 @@ impl Wire {
     fn receive(&mut self, deadline: Instant) -> std::io::Result<bool> {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = left.max(Duration::from_millis(1));
-        let mut bytes = vec![0; 64 << 10];
+        self.buffer.drain(..std::mem::take(&mut self.taken));
+        let mut bytes = [0; 64 << 10];
         let result = match &mut self.socket {
             Socket::Tcp(socket) => {
                 socket.set_read_timeout(Some(left))?;
@@ -267,9 +272,16 @@ impl Wire {
     /// Raw bytes, at least so many, or fewer at the end of the connection.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let deadline = Instant::now() + WAIT_MAX;
-        while self.buffer.len() < count && self.receive(deadline).expect("bytes in time") {}
-        let count = count.min(self.buffer.len());
-        self.buffer.drain(..count).collect()
+        while self.unread().len() < count && self.receive(deadline).expect("bytes in time") {}
+        let count = count.min(self.unread().len());
+        let bytes = self.unread()[..count].to_vec();
+        self.taken += count;
+        bytes
+    }
+
+    /// Bytes received and not yet taken.
+    fn unread(&self) -> &[u8] {
+        &self.buffer[self.taken..]
     }
 
     /// Whether the other side has closed; waits at most so long.
