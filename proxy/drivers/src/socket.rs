@@ -28,6 +28,7 @@ pub(crate) fn failure(errno: i32) -> Failure {
         | libc::ENFILE
         | libc::ENOMEM
         | libc::ENOBUFS
+        | libc::ENOSPC
         | libc::EADDRNOTAVAIL
         | libc::EAGAIN => Failure::Exhausted,
         errno => Failure::Other(errno),

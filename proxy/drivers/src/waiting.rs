@@ -37,6 +37,11 @@ impl Waiting {
         found.expect("the core answers once for each socket that was accepted")
     }
 
+    /// Whether the core has answered for all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
     /// Closes all that have had no answer.
     pub(crate) fn clear(&mut self) {
         self.sockets = Slab::new();

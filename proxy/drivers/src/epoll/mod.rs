@@ -132,6 +132,10 @@ impl Epoll {
         timeout: Option<Duration>,
         handle: &mut dyn FnMut(Event<'_>),
     ) -> io::Result<Woken> {
+        debug_assert!(
+            self.waiting.is_empty(),
+            "the core answers for a socket in the same pass"
+        );
         self.counters.passes += 1;
         let mut sink = Sink::new(handle);
         self.deliver_due(&mut sink);

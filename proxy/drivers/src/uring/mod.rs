@@ -7,18 +7,19 @@ mod accept;
 mod buffers;
 mod completion;
 mod connection;
+mod entry;
+mod operation;
 mod ring;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd};
-use io_uring::{opcode, squeue};
-use manifold_core::event::{Address, Event, Operation, Socket};
+use io_uring::opcode;
+use io_uring::types::CancelBuilder;
+use manifold_core::event::{Event, Operation};
 use manifold_core::ids::{ConnId, ListenerId};
 use manifold_core::time::Instant;
 
@@ -30,9 +31,8 @@ use crate::clock;
 use crate::config::{Config, Counters, DriverError, Woken};
 use crate::doorbell::Doorbell;
 use crate::listener::Listener;
-use crate::sending::Sending;
 use crate::sink::Sink;
-use crate::socket::{self, Outbound};
+use crate::socket;
 use crate::table::Table;
 use crate::token::{Kind, Place, encode_token};
 use crate::waiting::Waiting;
@@ -43,6 +43,8 @@ const LIST_LEN: usize = 1024;
 const SEND_BYTES_MAX: usize = 256 << 10;
 /// After this time without an answer the kernel is not what this driver believes it to be.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long dropping a driver waits before it rather loses memory.
+const QUIESCE_TIME_MAX: Duration = Duration::from_secs(1);
 /// What ring-wide operations carry for a place.
 const NOWHERE: Place = Place {
     index: u32::MAX,
@@ -132,6 +134,10 @@ impl Uring {
         timeout: Option<Duration>,
         handle: &mut dyn FnMut(Event<'_>),
     ) -> io::Result<Woken> {
+        debug_assert!(
+            self.waiting.is_empty(),
+            "the core answers for a socket in the same pass"
+        );
         self.counters.passes += 1;
         let mut sink = Sink::new(handle);
         let timeout = if self.due.is_empty() && !self.has_rung {
@@ -177,143 +183,6 @@ impl Uring {
     /// What wakes this driver up.
     pub(crate) fn doorbell(&self) -> Doorbell {
         self.doorbell.clone()
-    }
-
-    /// Takes a connected, blocking socket on.
-    pub(crate) fn adopt_socket(&mut self, conn: ConnId, socket: OwnedFd) {
-        let place = self.table.insert(conn, Connection::over(socket));
-        self.arm(place);
-    }
-
-    fn adopt(&mut self, conn: ConnId, socket: Socket) {
-        let socket = self.waiting.remove(socket);
-        self.adopt_socket(conn, socket);
-    }
-
-    fn reject(&mut self, socket: Socket) {
-        drop(self.waiting.remove(socket));
-        self.retry_accept();
-    }
-
-    fn connect(&mut self, conn: ConnId, address: &Address) {
-        self.counters.connects += 1;
-        let outbound = socket::open_outbound(address, &self.config).and_then(|outbound| {
-            // io_uring itself waits for a blocking socket, and answers EAGAIN for another.
-            socket::set_nonblocking(&outbound.socket, false).map(|()| outbound)
-        });
-        match outbound {
-            Ok(Outbound {
-                socket,
-                target: Some(target),
-            }) => {
-                let mut connection = Connection::over(socket);
-                connection.target = Some(Box::new(target));
-                let place = self.table.insert(conn, connection);
-                self.push_connect(place);
-            }
-            Ok(Outbound {
-                socket,
-                target: None,
-            }) => {
-                self.due.push(Event::Connected { conn });
-                self.adopt_socket(conn, socket);
-            }
-            Err(error) => {
-                let connection = Connection {
-                    has_failed: true,
-                    has_ended: true,
-                    ..Connection::default()
-                };
-                self.table.insert(conn, connection);
-                let failure = socket::failure(socket::errno(&error));
-                self.due.push(Event::Failed { conn, failure });
-            }
-        }
-    }
-
-    fn send(&mut self, conn: ConnId, buffer: Vec<u8>) {
-        let (place, connection) = self
-            .table
-            .find(conn)
-            .expect("the core sends to what is open");
-        assert!(!buffer.is_empty(), "a send has something to send");
-        assert!(connection.sending.is_none(), "one send at a time: {conn:?}");
-        assert!(!connection.is_closing, "no send after Close: {conn:?}");
-        assert!(
-            !connection.is_connecting,
-            "no send before Connected: {conn:?}"
-        );
-        if connection.has_failed {
-            self.due.push(Event::Sent {
-                conn,
-                buffer,
-                sent: 0,
-            });
-            return;
-        }
-        connection.sending = Some(Sending::new(buffer));
-        self.push_send(place);
-    }
-
-    fn pause(&mut self, conn: ConnId) {
-        let (place, connection) = self.table.find(conn).expect("the core pauses what is open");
-        connection.is_paused = true;
-        self.cancel(place);
-    }
-
-    fn resume(&mut self, conn: ConnId) {
-        let (place, connection) = self
-            .table
-            .find(conn)
-            .expect("the core resumes what is open");
-        connection.is_paused = false;
-        self.arm(place);
-    }
-
-    fn close(&mut self, conn: ConnId) {
-        let (place, connection) = self.table.find(conn).expect("the core closes what is open");
-        assert!(
-            !connection.is_closing,
-            "one Close for each connection: {conn:?}"
-        );
-        self.close_place(place);
-    }
-
-    /// Makes everything of a connection that is in flight end, and the connection with it.
-    fn close_place(&mut self, place: Place) {
-        let Some((_, connection)) = self.table.at(place) else {
-            return;
-        };
-        connection.is_closing = true;
-        match &connection.socket {
-            // A shutdown would make the kernel begin the connect anew.
-            Some(_) if connection.is_connecting => self.cancel(place),
-            Some(socket) => socket::shutdown(socket),
-            None => {}
-        }
-        if let Some(conn) = self.remove_if_done(place) {
-            self.due.push(Event::Closed { conn });
-        }
-    }
-
-    /// Closes the socket and frees the index, if nothing is in flight any more.
-    fn remove_if_done(&mut self, place: Place) -> Option<ConnId> {
-        let (_, connection) = self.table.at(place)?;
-        if !connection.is_done() {
-            return None;
-        }
-        let (conn, connection) = self.table.remove(place)?;
-        debug_assert!(connection.sending.is_none() && !connection.is_armed);
-        if let Some(socket) = connection
-            .socket
-            .as_ref()
-            .filter(|_| connection.has_discarded)
-        {
-            socket::reset_at_close(socket);
-        }
-        drop(connection);
-        self.retry_accept();
-        Some(conn)
     }
 
     /// Submits what was pushed and waits for a completion.
@@ -379,126 +248,22 @@ impl Uring {
         }
     }
 
-    /// Starts a multishot receive, if one is wanted.
-    fn arm(&mut self, place: Place) {
-        let Some((_, connection)) = self.table.at(place) else {
-            return;
-        };
-        if !connection.wants_receive() {
-            return;
-        }
-        connection.is_armed = true;
-        connection.in_flight += 1;
-        let receive = opcode::RecvMulti::new(Fd(connection.raw()), buffers::GROUP).build();
-        let receive = receive.user_data(encode_token(Kind::Receive, place));
-        // SAFETY: it points to no memory; the buffers it takes live as long as the ring.
-        unsafe { self.ring.push(&receive) };
-    }
-
-    /// Ends what should end before its time: the receive of a paused connection, or the connect of
-    /// a closing one.
-    fn cancel(&mut self, place: Place) {
-        let Some((_, connection)) = self.table.at(place) else {
-            return;
-        };
-        if !connection.wants_cancel() {
-            return;
-        }
-        connection.is_cancel_retried = false;
-        let kind = if connection.is_connecting {
-            Kind::Connect
-        } else {
-            Kind::Receive
-        };
-        let cancel = opcode::AsyncCancel::new(encode_token(kind, place)).build();
-        self.push_cancel(place, cancel);
-    }
-
-    /// Tries it by the descriptor, after the kernel claimed to know nothing of an operation that
-    /// has not completed. This hits a send too, which is then sent again from where it stopped.
-    fn cancel_by_descriptor(&mut self, place: Place) {
-        let Some((_, connection)) = self.table.at(place) else {
-            return;
-        };
-        connection.is_cancel_retried = true;
-        let target = CancelBuilder::fd(Fd(connection.raw())).all();
-        self.push_cancel(place, opcode::AsyncCancel2::new(target).build());
-    }
-
-    fn push_cancel(&mut self, place: Place, cancel: squeue::Entry) {
-        let Some((_, connection)) = self.table.at(place) else {
-            return;
-        };
-        connection.is_cancelling = true;
-        connection.in_flight += 1;
-        let cancel = cancel.user_data(encode_token(Kind::Cancel, place));
-        // SAFETY: a cancel points to no memory.
-        unsafe { self.ring.push(&cancel) };
-    }
-
-    fn push_connect(&mut self, place: Place) {
-        let Some((_, connection)) = self.table.at(place) else {
-            return;
-        };
-        connection.is_connecting = true;
-        connection.in_flight += 1;
-        let fd = Fd(connection.raw());
-        let target = connection
-            .target
-            .as_ref()
-            .expect("what is being connected has a target");
-        let connect = opcode::Connect::new(fd, target.as_ptr().cast(), target.len()).build();
-        let connect = connect.user_data(encode_token(Kind::Connect, place));
-        // SAFETY: the boxed address stays in the connection until its connect has completed, and
-        // the connection in the table until nothing is in flight.
-        unsafe { self.ring.push(&connect) };
-    }
-
-    /// Sends what is left of the buffer, or as much as one operation may carry.
-    fn push_send(&mut self, place: Place) {
-        let Some((_, connection)) = self.table.at(place) else {
-            return;
-        };
-        let fd = Fd(connection.raw());
-        let Some(sending) = &connection.sending else {
-            return;
-        };
-        let left = sending.rest();
-        let len = left.len().min(SEND_BYTES_MAX);
-        let send = opcode::Send::new(fd, left.as_ptr(), len as u32)
-            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-            .build()
-            .user_data(encode_token(Kind::Send, place));
-        connection.in_flight += 1;
-        // SAFETY: the buffer stays in the connection, untouched, until this send has completed,
-        // and the connection in the table until nothing is in flight. The vector may move with
-        // the table; its bytes do not.
-        unsafe { self.ring.push(&send) };
-    }
-
-    fn arm_bell(&mut self) {
-        let target: *mut u64 = &mut **self.bell;
-        let read = opcode::Read::new(Fd(self.doorbell.raw()), target.cast(), 8).build();
-        let read = read.user_data(encode_token(Kind::Bell, NOWHERE));
-        self.is_bell_armed = true;
-        // SAFETY: the eight bytes are boxed, nobody of ours reads or writes them, and they are
-        // freed only if this read has completed.
-        unsafe { self.ring.push(&read) };
-    }
-
     /// Ends everything in the kernel. Answers whether it did end.
     fn quiesce(&mut self) -> bool {
         self.close_all();
         self.is_accepting = false;
-        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        let cancel = cancel.user_data(encode_token(Kind::Cancel, NOWHERE));
-        // SAFETY: a cancel points to no memory.
-        unsafe { self.ring.push(&cancel) };
-        let deadline = clock::now() + Duration::from_secs(1);
+        let deadline = clock::now() + QUIESCE_TIME_MAX;
         while clock::now() < deadline {
-            let is_quiet = !self.is_bell_armed && self.listeners.iter().all(|l| !l.is_armed);
-            if is_quiet || self.ring.enter(1, Some(Duration::from_millis(10))).is_err() {
-                return is_quiet;
+            if !self.is_bell_armed && self.listeners.iter().all(|listening| !listening.is_armed) {
+                return true;
+            }
+            // In every round, because a ring of the doorbell has its read armed anew.
+            let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+            let cancel = cancel.user_data(encode_token(Kind::Cancel, NOWHERE));
+            // SAFETY: a cancel points to no memory.
+            unsafe { self.ring.push(&cancel) };
+            if self.ring.enter(1, Some(Duration::from_millis(10))).is_err() {
+                return false;
             }
             self.drain(&mut Sink::new(&mut |_| ()));
         }

@@ -4,8 +4,13 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use io_uring::types::Fd;
+
+use super::connection::Connection;
+use super::ring::Completion;
 use super::*;
-use crate::uring::ring::Completion;
+use crate::sending::Sending;
+use manifold_core::ids::ConnId;
 
 const CONN: ConnId = ConnId {
     index: 5,
