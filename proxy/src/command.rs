@@ -35,10 +35,9 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
-#[group(id = "what", required = true, multiple = true, args = ["config", "postgres"])]
 struct Serve {
     /// The configuration file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "postgres")]
     config: Option<PathBuf>,
     /// A service without a file; may be repeated.
     #[arg(long, value_name = "LISTEN=HOST:PORT")]

@@ -6,13 +6,13 @@
 use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use manifold_drivers::{Kind, choose};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Options, Problem, Severity};
-use crate::control::{self, Ending};
+use crate::control::{Control, Ending};
 use crate::descriptors;
 use crate::logging::{Logging, SERVING};
 use crate::shards::{Listeners, Lookup, Plan, Shards};
@@ -21,7 +21,7 @@ use crate::shards::{Listeners, Lookup, Plan, Shards};
 const LOOKUPS_WAITING_MAX: usize = 1_024;
 
 /// What a shell reports for a process that SIGINT has ended.
-const EXIT_INTERRUPTED: u8 = 130;
+const EXIT_INTERRUPTED: i32 = 130;
 
 /// Serves until told to stop.
 pub fn serve(options: Options) -> ExitCode {
@@ -38,8 +38,16 @@ pub fn serve(options: Options) -> ExitCode {
     for problem in problems {
         tracing::warn!("{}: {}", problem.place, problem.message);
     }
+    // Before anybody is told that it serves: a signal must never find a process that ignores it.
+    let control = match Control::new() {
+        Ok(control) => control,
+        Err(error) => {
+            eprintln!("the control plane could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match start(&config) {
-        Ok(started) => finish(&config, started, logging),
+        Ok(started) => finish(&config, control, started, logging),
         Err(message) => {
             eprintln!("{message}");
             ExitCode::FAILURE
@@ -70,8 +78,8 @@ fn start(config: &Config) -> Result<Started, String> {
     let sockets = UnixPaths(listeners.unix_paths());
     let services = describe(config, &listeners);
     let (sender, lookups) = mpsc::channel(LOOKUPS_WAITING_MAX);
-    let shards = Shards::start(config, &plan, kind, listeners, &sender)
-        .map_err(|error| hinted(error, ""))?;
+    let shards =
+        Shards::start(config, &plan, kind, listeners, sender).map_err(|error| hinted(error, ""))?;
     announce(kind, &reason, plan.shards, &services);
     Ok(Started {
         shards,
@@ -81,22 +89,21 @@ fn start(config: &Config) -> Result<Started, String> {
 }
 
 /// Runs the control plane on this thread until the end.
-fn finish(config: &Config, started: Started, logging: Logging) -> ExitCode {
+fn finish(config: &Config, control: Control, started: Started, logging: Logging) -> ExitCode {
     let Started {
-        shards,
+        mut shards,
         lookups,
         sockets,
     } = started;
-    let ending = control::runtime()
-        .and_then(|runtime| runtime.block_on(control::run(config, shards, lookups, logging)));
+    let ending = control.run(config, &mut shards, lookups, logging);
     drop(sockets);
     match ending {
-        Ok(Ending::Drained) => ExitCode::SUCCESS,
-        Ok(Ending::AtOnce) => ExitCode::from(EXIT_INTERRUPTED),
-        Err(error) => {
-            eprintln!("the control thread could not be started: {error}");
-            ExitCode::FAILURE
+        Ending::Drained => {
+            shards.join();
+            ExitCode::SUCCESS
         }
+        // Without a word to the shards: they may be what somebody did not want to wait for.
+        Ending::AtOnce => process::exit(EXIT_INTERRUPTED),
     }
 }
 

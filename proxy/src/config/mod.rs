@@ -31,7 +31,7 @@ use section::{Section, Source};
 use value::{Count, Time};
 
 /// The most shards that are accepted: more threads than any host has cores.
-const SHARDS_MAX: u32 = 1_024;
+pub const SHARDS_MAX: u32 = 1_024;
 
 /// How long requests and transactions may go on after a signal to stop, unless the file says
 /// otherwise.

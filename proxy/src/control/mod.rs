@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::logging::Logging;
 use crate::shards::{Lookup, Shards};
+use signals::Signals;
 
 /// Names that are being looked up at once, on threads of the runtime.
 const LOOKUPS_MAX: usize = 16;
@@ -30,43 +31,70 @@ pub enum Ending {
     AtOnce,
 }
 
-/// A runtime for the calling thread.
-pub fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(LOOKUPS_MAX)
-        .build()
+/// The control plane of the calling thread.
+#[derive(Debug)]
+pub struct Control {
+    runtime: Runtime,
+    signals: Signals,
 }
 
-/// Runs until the shards have ended.
-pub async fn run(
+impl Control {
+    /// Minds signals from now on; what comes before [`Self::run`] waits for it.
+    pub fn new() -> io::Result<Self> {
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder
+            .enable_all()
+            .max_blocking_threads(LOOKUPS_MAX)
+            .build()?;
+        let within = runtime.enter();
+        let signals = Signals::new()?;
+        drop(within);
+        Ok(Self { runtime, signals })
+    }
+
+    /// Runs until the shards have ended.
+    pub fn run(
+        self,
+        config: &Config,
+        shards: &mut Shards,
+        lookups: mpsc::Receiver<Lookup>,
+        logging: Logging,
+    ) -> Ending {
+        let Self { runtime, signals } = self;
+        let ending = runtime.block_on(run(config, signals, shards, lookups, logging));
+        // A look-up may hang; nobody waits for it any more.
+        runtime.shutdown_background();
+        ending
+    }
+}
+
+async fn run(
     config: &Config,
-    mut shards: Shards,
+    signals: Signals,
+    shards: &mut Shards,
     lookups: mpsc::Receiver<Lookup>,
     mut logging: Logging,
-) -> io::Result<Ending> {
+) -> Ending {
     let stop = CancellationToken::new();
     let at_once = CancellationToken::new();
     tokio::spawn(names::answer(names::Names::new(config), lookups));
     tokio::spawn(report::report(shards.boards.clone()));
-    signals::watch(&stop, &at_once, move || logging.reload())?;
+    tokio::spawn(signals.watch(stop.clone(), at_once.clone(), move || logging.reload()));
     tokio::select! {
         () = stop.cancelled() => {}
         // Shards that end without being told to have nothing to serve.
-        _ = shards.running.recv() => return Ok(Ending::Drained),
+        _ = shards.running.recv() => return Ending::Drained,
     }
     let deadline = config.drain_time_max;
-    tracing::warn!(
+    tracing::info!(
         deadline_s = deadline.as_secs_f64(),
         "stopping: requests in flight may finish"
     );
     shards.drain(milliseconds(deadline));
-    let ending = tokio::select! {
+    tokio::select! {
         _ = shards.running.recv() => Ending::Drained,
-        () = at_once.cancelled() => return Ok(Ending::AtOnce),
-    };
-    shards.join();
-    Ok(ending)
+        () = at_once.cancelled() => Ending::AtOnce,
+    }
 }
 
 fn milliseconds(time: Duration) -> u64 {

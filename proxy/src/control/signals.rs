@@ -5,33 +5,46 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Begins to watch. `stop` is cancelled by the first signal to stop, `at_once` by the second
-/// SIGINT; `reload` is called on each SIGHUP.
-pub fn watch(
-    stop: &CancellationToken,
-    at_once: &CancellationToken,
-    mut reload: impl FnMut() + Send + 'static,
-) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let (stop, at_once) = (stop.clone(), at_once.clone());
-    tokio::spawn(async move {
+/// The signals that this process minds, from the moment that this is made.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Begins to mind them. To be called within a runtime.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Acts on them for ever. `stop` is cancelled by the first signal to stop, `at_once` by a
+    /// SIGINT after it; `reload` is called on each SIGHUP.
+    pub async fn watch(
+        mut self,
+        stop: CancellationToken,
+        at_once: CancellationToken,
+        mut reload: impl FnMut(),
+    ) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => stop.cancel(),
-                _ = interrupt.recv() => {
+                _ = self.terminate.recv() => stop.cancel(),
+                _ = self.interrupt.recv() => {
                     if stop.is_cancelled() {
                         at_once.cancel();
                     }
                     stop.cancel();
                 }
-                _ = hang_up.recv() => reload(),
+                _ = self.hang_up.recv() => reload(),
             }
         }
-    });
-    Ok(())
+    }
 }

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use manifold_core::event::{Address, Message};
-use manifold_core::ids::{DatabaseId, ServiceId};
+use manifold_core::ids::{DatabaseId, ServiceId, ShardId};
 use manifold_core::proof::Verdict;
 use manifold_drivers::Doorbell;
+
+use crate::config::SHARDS_MAX;
 
 /// Letters that may wait in one mailbox.
 const LETTERS_MAX: usize = 4_096;
@@ -22,7 +24,31 @@ const LETTERS_PER_PASS_MAX: usize = 256;
 /// Which core of a shard an answer is meant for: a fresh core numbers its questions anew, and must
 /// never get an answer to a question of the core before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Life(pub u32);
+pub struct Life(u32);
+
+impl Life {
+    /// Lives that are told apart before their numbers come again.
+    const COUNT: u32 = u32::MAX / SHARDS_MAX;
+
+    /// The first.
+    pub const FIRST: Self = Self(0);
+
+    /// The one after this.
+    pub fn next(self) -> Self {
+        Self((self.0 + 1) % Self::COUNT)
+    }
+
+    /// Under which name this life of a shard asks the classifier: each has its own, because a fresh
+    /// core numbers databases anew and must not be judged by the catalogs of the core before it.
+    pub fn asker(self, shard: ShardId) -> ShardId {
+        ShardId(self.0 * SHARDS_MAX + shard.0)
+    }
+
+    /// Which shard, in which life, asked under a name.
+    pub fn of_asker(asker: ShardId) -> (ShardId, Self) {
+        (ShardId(asker.0 % SHARDS_MAX), Self(asker.0 / SHARDS_MAX))
+    }
+}
 
 /// What a shard is told.
 #[derive(Debug)]

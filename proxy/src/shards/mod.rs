@@ -31,15 +31,19 @@ pub use outside::Lookup;
 pub use plan::Plan;
 pub use snapshot::{Board, Snapshot};
 
+use crate::classify::{Classifier, Request};
 use crate::config::{Config, Service};
 use mailbox::{Inbox, mailbox};
-use outside::Outside;
+use outside::{Outside, Ways};
 use snapshot::Publisher;
 use turn::Turn;
 
 /// Why the shards could not be started. The environment is to blame.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The thread that classifies statements could not be made.
+    #[error("the thread that classifies statements could not be started: {0}")]
+    Classifier(io::Error),
     /// A driver could not be opened.
     #[error("shard {shard}: {source}")]
     Driver {
@@ -70,6 +74,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Shards {
     threads: Vec<JoinHandle<()>>,
+    /// Ends when it is dropped and no shard can ask any more.
+    classifier: Classifier,
     /// Where each is told things, by number.
     pub mailboxes: Arc<[Mailbox]>,
     /// Where each publishes its counters, by number.
@@ -84,13 +90,12 @@ struct Start {
     kind: Kind,
     sockets: Vec<(ListenerId, Listener)>,
     board: Board,
-    lookups: mpsc::Sender<Lookup>,
     /// Held while the shard runs.
     running: mpsc::Sender<()>,
 }
 
 /// What a thread hears once all drivers are open.
-type Go = (Arc<[Mailbox]>, Inbox);
+type Go = (Ways, Inbox);
 
 /// A thread that has been made and may not have opened its driver yet.
 struct Opening {
@@ -106,7 +111,7 @@ impl Shards {
         plan: &Plan,
         kind: Kind,
         listeners: Listeners,
-        lookups: &mpsc::Sender<Lookup>,
+        lookups: mpsc::Sender<Lookup>,
     ) -> Result<Self, StartError> {
         let (running_sender, running) = mpsc::channel(1);
         let services = services(&config.services, &listeners);
@@ -120,18 +125,11 @@ impl Shards {
                 kind,
                 sockets,
                 board,
-                lookups: lookups.clone(),
                 running: running_sender.clone(),
             };
             openings.push(Opening::begin(start)?);
         }
-        let (threads, mailboxes) = release(openings)?;
-        Ok(Self {
-            threads,
-            mailboxes,
-            boards,
-            running,
-        })
+        release(openings, boards, running, lookups)
     }
 
     /// Tells every shard to finish what is in flight within so many milliseconds, and to end.
@@ -147,6 +145,7 @@ impl Shards {
             // A shard's thread cannot panic without ending the process.
             let _ = thread.join();
         }
+        drop(self.classifier);
     }
 }
 
@@ -165,7 +164,12 @@ impl Opening {
 }
 
 /// Waits until all drivers are open, and lets their shards begin.
-fn release(openings: Vec<Opening>) -> Result<(Vec<JoinHandle<()>>, Arc<[Mailbox]>), StartError> {
+fn release(
+    openings: Vec<Opening>,
+    boards: Vec<Board>,
+    running: mpsc::Receiver<()>,
+    lookups: mpsc::Sender<Lookup>,
+) -> Result<Shards, StartError> {
     let mut mailboxes = Vec::new();
     let mut waiting = Vec::new();
     for Opening { thread, opened, go } in openings {
@@ -178,12 +182,34 @@ fn release(openings: Vec<Opening>) -> Result<(Vec<JoinHandle<()>>, Arc<[Mailbox]
         waiting.push((thread, go, inbox));
     }
     let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+    let (classifier, requests) = classifier(mailboxes.clone())?;
+    let ways = Ways {
+        mailboxes: mailboxes.clone(),
+        classifier: requests,
+        lookups,
+    };
     let mut threads = Vec::new();
     for (thread, go, inbox) in waiting {
-        let _ = go.send((mailboxes.clone(), inbox));
+        let _ = go.send((ways.clone(), inbox));
         threads.push(thread);
     }
-    Ok((threads, mailboxes))
+    Ok(Shards {
+        threads,
+        classifier,
+        mailboxes,
+        boards,
+        running,
+    })
+}
+
+/// The thread that classifies, and a way to ask it.
+fn classifier(mailboxes: Arc<[Mailbox]>) -> Result<(Classifier, SyncSender<Request>), StartError> {
+    let deliver = move |asker, answer| outside::deliver(&mailboxes, asker, answer);
+    let classifier = Classifier::spawn(deliver).map_err(StartError::Classifier)?;
+    let requests = classifier
+        .sender()
+        .ok_or_else(|| StartError::Classifier(io::Error::other("it ended before it began")))?;
+    Ok((classifier, requests))
 }
 
 /// The thread of a shard.
@@ -200,10 +226,10 @@ fn run(start: Start, opened: &SyncSender<Result<Doorbell, StartError>>, go: &Rec
     };
     let _ = opened.send(Ok(driver.doorbell()));
     // No word means that another shard could not be started.
-    let Ok((mailboxes, inbox)) = go.recv() else {
+    let Ok((ways, inbox)) = go.recv() else {
         return;
     };
-    let outside = Outside::new(id, mailboxes, start.lookups);
+    let outside = Outside::new(id, ways);
     let publisher = Publisher::new(start.board, Driver::now());
     Turn::new(start.settings, inbox, outside, publisher).run(&mut driver);
     drop(driver);

@@ -3,6 +3,7 @@
 //! Nothing here waits. Invariant: every question is answered, at once if nobody can be asked.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use manifold_core::event::Message;
 use manifold_core::ids::{DatabaseId, ServiceId, ShardId};
@@ -10,6 +11,7 @@ use manifold_core::proof::{Reason, Verdict};
 use tokio::sync::mpsc;
 
 use super::mailbox::{Answer, Letter, Life, Mailbox};
+use crate::classify::{self, Request};
 
 /// A name that a shard wants looked up; the answer goes into its mailbox.
 #[derive(Debug)]
@@ -25,43 +27,59 @@ pub struct Lookup {
 /// The way out of one shard.
 #[derive(Debug)]
 pub struct Outside {
-    /// All shards, this one too, by number.
-    mailboxes: Arc<[Mailbox]>,
+    id: ShardId,
+    ways: Ways,
     own: Mailbox,
-    lookups: mpsc::Sender<Lookup>,
+}
+
+/// What all shards reach.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    /// All shards, by number.
+    pub mailboxes: Arc<[Mailbox]>,
+    /// The thread that classifies.
+    pub classifier: SyncSender<Request>,
+    /// The control thread, for names.
+    pub lookups: mpsc::Sender<Lookup>,
 }
 
 impl Outside {
     /// The way out of shard `id`.
-    pub fn new(id: ShardId, mailboxes: Arc<[Mailbox]>, lookups: mpsc::Sender<Lookup>) -> Self {
-        let own = mailboxes[id.index()].clone();
-        Self {
-            mailboxes,
-            own,
-            lookups,
-        }
+    pub fn new(id: ShardId, ways: Ways) -> Self {
+        let own = ways.mailboxes[id.index()].clone();
+        Self { id, ways, own }
     }
 
-    /// Asks what a statement does.
+    /// Asks what a statement does. Too many such questions at once leave it unproven.
     pub fn classify(
         &self,
-        _life: Life,
+        life: Life,
         ticket: u64,
-        _database: DatabaseId,
-        _text: Arc<[u8]>,
+        database: DatabaseId,
+        text: Arc<[u8]>,
     ) -> Option<Answer> {
-        let verdict = Arc::new(Verdict::opaque(Reason::CatalogUnknown));
-        Some(Answer::Classified(ticket, verdict))
+        let shard = life.asker(self.id);
+        let request = Request::Classify {
+            shard,
+            ticket,
+            database,
+            text,
+        };
+        let is_asked = self.ways.classifier.try_send(request).is_ok();
+        let verdict = || Arc::new(Verdict::opaque(Reason::Complexity));
+        (!is_asked).then(|| Answer::Classified(ticket, verdict()))
     }
 
     /// Hands a catalog over.
-    pub fn read_catalog(
-        &self,
-        _life: Life,
-        database: DatabaseId,
-        _lines: Vec<u8>,
-    ) -> Option<Answer> {
-        Some(Answer::CatalogReady(database, false))
+    pub fn read_catalog(&self, life: Life, database: DatabaseId, lines: Vec<u8>) -> Option<Answer> {
+        let shard = life.asker(self.id);
+        let request = Request::Catalog {
+            shard,
+            database,
+            lines,
+        };
+        let is_asked = self.ways.classifier.try_send(request).is_ok();
+        (!is_asked).then_some(Answer::CatalogReady(database, false))
     }
 
     /// Asks for the addresses of a service. Too many such questions at once have no answer.
@@ -71,13 +89,13 @@ impl Outside {
             service,
             reply: self.own.clone(),
         };
-        let is_asked = self.lookups.try_send(lookup).is_ok();
+        let is_asked = self.ways.lookups.try_send(lookup).is_ok();
         (!is_asked).then(|| Answer::Resolved(service, Vec::new()))
     }
 
     /// Tells another shard something, if it exists and has room for it.
     pub fn tell(&self, shard: ShardId, message: Message) {
-        if let Some(mailbox) = self.mailboxes.get(shard.index())
+        if let Some(mailbox) = self.ways.mailboxes.get(shard.index())
             && !mailbox.try_send(Letter::FromShard(message))
         {
             tracing::warn!(
@@ -86,4 +104,19 @@ impl Outside {
             );
         }
     }
+}
+
+/// Brings what the classifier says to the core that asked.
+pub fn deliver(mailboxes: &[Mailbox], asker: ShardId, answer: classify::Answer) {
+    let (shard, life) = Life::of_asker(asker);
+    let answer = match answer {
+        classify::Answer::Catalog { database, result } => {
+            if let Err(error) = &result {
+                tracing::warn!(shard = shard.0, "a catalog was not understood: {error}");
+            }
+            Answer::CatalogReady(database, result.is_ok())
+        }
+        classify::Answer::Verdict { ticket, verdict } => Answer::Classified(ticket, verdict),
+    };
+    mailboxes[shard.index()].send(Letter::Answer(life, answer));
 }

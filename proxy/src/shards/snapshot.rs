@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use manifold_core::stats::Stats;
 use manifold_core::time::Instant;
 use manifold_drivers::{Counters, Driver};
 
@@ -17,6 +18,8 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// The counters of one shard at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
+    /// What its core counted since that core began.
+    pub core: Stats,
     /// What its driver counted.
     pub driver: Counters,
     /// Cores that ended by a panic.
@@ -72,8 +75,10 @@ impl Publisher {
     }
 
     /// Publishes a copy.
-    pub fn publish(&mut self, _core: &mut Core, driver: &Driver, now: Instant) {
+    pub fn publish(&mut self, core: &mut Core, driver: &Driver, now: Instant) {
+        let core = core.run(|shard| *shard.stats());
         let snapshot = Snapshot {
+            core,
             driver: *driver.counters(),
             panics: self.panics,
         };

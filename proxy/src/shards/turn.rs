@@ -45,7 +45,7 @@ impl Turn {
         Self {
             core: Core::new(settings.clone()),
             settings,
-            life: Life(0),
+            life: Life::FIRST,
             inbox,
             outside,
             publisher,
@@ -199,7 +199,7 @@ impl Turn {
             .map(|service| &service.permits);
         permits.for_each(|permits: &Arc<Permits>| permits.return_all());
         self.answers.clear();
-        self.life = Life(self.life.0.wrapping_add(1));
+        self.life = self.life.next();
         self.publisher.count_panic();
         if self.drain_until.is_some() {
             self.is_drained = true;
@@ -230,3 +230,6 @@ fn log(shard: u32, level: Level, text: &str) {
         Level::Debug => tracing::debug!(shard, "{text}"),
     }
 }
+
+#[cfg(test)]
+mod tests;
