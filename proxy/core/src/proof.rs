@@ -12,7 +12,8 @@ pub struct Verdict {
     /// For which texts this holds.
     pub scope: Scope,
     /// A string literal names the clock ('now', 'today' …), so a prepared form freezes the moment
-    /// of its Parse and must not be shared between Parses.
+    /// of its Parse and must not be shared between Parses. It speaks of this very text, whatever the
+    /// scope: another text of the shape may have another literal.
     pub freezes: bool,
 }
 
@@ -67,6 +68,9 @@ pub enum Statement {
     Call,
     /// SET SESSION of one setting.
     Set(Setting),
+    /// A SELECT of nothing but `set_config(name, value, false)`: as [`Self::Set`], but the client
+    /// is to get the row with the value that it would get from the node.
+    SetConfig(Setting),
     /// RESET of one setting, or SET … TO DEFAULT. The name is in lower case.
     Reset(Box<str>),
     /// RESET ALL.

@@ -96,9 +96,10 @@ fn function_body(walker: &mut Walker, create: &CreateFunctionStmt) -> Read {
 /// RETURN … or BEGIN ATOMIC … END: a statement, or lists of such.
 fn standard_body(walker: &mut Walker, body: &Node) -> Read {
     match &body.node {
-        Some(Tree::List(list)) => {
-            list.items.iter().try_for_each(|item| standard_body(walker, item))
-        }
+        Some(Tree::List(list)) => list
+            .items
+            .iter()
+            .try_for_each(|item| standard_body(walker, item)),
         Some(Tree::ReturnStmt(value)) => walker.maybe(value.returnval.as_deref()),
         Some(tree) => body_statement(walker, tree),
         None => Ok(()),

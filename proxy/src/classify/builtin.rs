@@ -217,7 +217,11 @@ pub(super) fn library(library: &str, symbol: &str, is_volatile: bool) -> Read<Ef
 }
 
 /// Library, symbols that leave state in their process, volatile symbols that are reads.
-type Library = (&'static str, &'static [&'static str], &'static [&'static str]);
+type Library = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
 
 const LIBRARIES: &[Library] = &[
     ("_int", &[], &[]),
@@ -230,15 +234,16 @@ const LIBRARIES: &[Library] = &[
     ("hstore", &[], &[]),
     ("ltree", &[], &[]),
     ("moddatetime", &[], &["moddatetime"]),
-    (
-        "pg_trgm",
-        &["set_limit"],
-        &[],
-    ),
+    ("pg_trgm", &["set_limit"], &[]),
     (
         "pgcrypto",
         &[],
-        &["pg_gen_salt", "pg_gen_salt_rounds", "pg_random_bytes", "pg_random_uuid"],
+        &[
+            "pg_gen_salt",
+            "pg_gen_salt_rounds",
+            "pg_random_bytes",
+            "pg_random_uuid",
+        ],
     ),
     ("postgis-3", &[], &[]),
     ("seg", &[], &[]),

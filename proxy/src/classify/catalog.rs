@@ -14,9 +14,6 @@ use thiserror::Error;
 use super::body;
 use super::findings::{Findings, Name, Read, Transition};
 
-/// The first object id that is not PostgreSQL's own.
-pub(super) const OWN_OID_MIN: u32 = 16_384;
-
 /// Why the rows of the catalog query make no catalog. The node is to blame, or its version.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum CatalogError {
@@ -151,7 +148,8 @@ impl Relation {
 
     /// What writing to it evaluates beside that.
     pub(super) fn written(&self) -> &Read<Findings> {
-        self.written.get_or_init(|| body::expressions(&self.writing))
+        self.written
+            .get_or_init(|| body::expressions(&self.writing))
     }
 }
 
@@ -174,32 +172,45 @@ impl Catalog {
     /// Whether the name may mean a relation of PostgreSQL's own.
     pub(super) fn is_system(&self, name: &Name) -> bool {
         let schemas = self.system.get(&name.name).map_or(&[][..], |s| s);
-        schemas.iter().any(|schema| name.schema.as_ref().is_none_or(|s| s == schema))
+        schemas
+            .iter()
+            .any(|schema| name.schema.as_ref().is_none_or(|s| s == schema))
     }
 
     /// The functions that the name may mean beside those of pg_catalog.
     pub(super) fn functions(&self, name: &Name) -> impl Iterator<Item = usize> {
-        let all = self.functions_by_name.get(&name.name).map_or(&[][..], |all| all);
+        let all = self
+            .functions_by_name
+            .get(&name.name)
+            .map_or(&[][..], |all| all);
         let schema = name.schema.clone();
-        all.iter()
-            .copied()
-            .filter(move |&i| schema.as_ref().is_none_or(|s| *s == self.functions[i].schema))
+        all.iter().copied().filter(move |&i| {
+            schema
+                .as_ref()
+                .is_none_or(|s| *s == self.functions[i].schema)
+        })
     }
 
     /// The relations that the name may mean beside those of PostgreSQL's own.
     pub(super) fn relations(&self, name: &Name) -> impl Iterator<Item = usize> {
-        let all = self.relations_by_name.get(&name.name).map_or(&[][..], |all| all);
+        let all = self
+            .relations_by_name
+            .get(&name.name)
+            .map_or(&[][..], |all| all);
         let schema = name.schema.clone();
-        all.iter()
-            .copied()
-            .filter(move |&i| schema.as_ref().is_none_or(|s| *s == self.relations[i].schema))
+        all.iter().copied().filter(move |&i| {
+            schema
+                .as_ref()
+                .is_none_or(|s| *s == self.relations[i].schema)
+        })
     }
 
     /// The operators that the name may mean beside those of pg_catalog.
     pub(super) fn operators(&self, name: &Name) -> impl Iterator<Item = &Operator> {
         let all = self.operators.get(&name.name).map_or(&[][..], |all| all);
         let schema = name.schema.clone();
-        all.iter().filter(move |o| schema.as_ref().is_none_or(|s| *s == o.schema))
+        all.iter()
+            .filter(move |o| schema.as_ref().is_none_or(|s| *s == o.schema))
     }
 
     pub(super) fn function(&self, index: usize) -> &Function {

@@ -99,7 +99,10 @@ pub(super) type Read<T = ()> = Result<T, Reason>;
 /// PostgreSQL takes such words out of dates, alone or within arrays, ranges and rows, whose quotes
 /// and backslashes it removes first.
 pub(super) fn names_the_clock(literal: &str) -> bool {
-    let plain: String = literal.chars().filter(|c| !matches!(c, '"' | '\\')).collect();
+    let plain: String = literal
+        .chars()
+        .filter(|c| !matches!(c, '"' | '\\'))
+        .collect();
     plain
         .split(|c: char| !c.is_ascii_alphabetic())
         .any(|word| CLOCK_WORDS.iter().any(|w| word.eq_ignore_ascii_case(w)))
@@ -113,7 +116,15 @@ mod tests {
 
     #[test]
     fn finds_the_clock_only_in_whole_words() {
-        for yes in ["now", "NOW", " today ", "{now,\"tomorrow\"}", "[yesterday,)", "n\\ow", "now+1"] {
+        for yes in [
+            "now",
+            "NOW",
+            " today ",
+            "{now,\"tomorrow\"}",
+            "[yesterday,)",
+            "n\\ow",
+            "now+1",
+        ] {
             assert!(names_the_clock(yes), "{yes}");
         }
         for no in ["", "snow", "nowhere", "unknown", "2024-01-01", "to day"] {

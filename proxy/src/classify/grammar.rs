@@ -58,7 +58,8 @@ pub(super) fn scan(text: &str) -> Read<Vec<ScanToken>> {
         return Err(Reason::Complexity);
     }
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    pg_query::scan_tokens(text).map_err(|_| Reason::Syntax)
+    let scanned = pg_query::scan(text).map_err(|_| Reason::Syntax)?;
+    Ok(scanned.tokens)
 }
 
 fn check_bounds(text: &[u8], bounds: &Bounds) -> Read {

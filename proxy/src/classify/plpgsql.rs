@@ -104,9 +104,9 @@ impl<'t> Reader<'t> {
 
     /// The token in lower case; a quoted name stays quoted, so that it is no keyword.
     fn word(&self, at: usize) -> String {
-        self.tokens
-            .get(at)
-            .map_or(String::new(), |_| self.slice(at, at + 1).to_ascii_lowercase())
+        self.tokens.get(at).map_or(String::new(), |_| {
+            self.slice(at, at + 1).to_ascii_lowercase()
+        })
     }
 
     fn slice(&self, from: usize, to: usize) -> &'t str {
@@ -119,9 +119,9 @@ impl<'t> Reader<'t> {
     }
 
     fn is_name(&self, at: usize) -> bool {
-        self.tokens.get(at).is_some_and(|token| {
-            token.token == Token::Ident as i32 || token.keyword_kind > 0
-        })
+        self.tokens
+            .get(at)
+            .is_some_and(|token| token.token == Token::Ident as i32 || token.keyword_kind > 0)
     }
 
     fn expect(&mut self, word: &str) -> Read {
@@ -172,7 +172,8 @@ impl<'t> Reader<'t> {
     }
 
     fn push_expression(&mut self, from: usize, to: usize) {
-        self.fragments.push(Fragment::Expression(self.slice(from, to).to_owned()));
+        self.fragments
+            .push(Fragment::Expression(self.slice(from, to).to_owned()));
     }
 
     fn statement_from(&mut self, start: usize) -> Read {
@@ -185,7 +186,10 @@ impl<'t> Reader<'t> {
         let mut text = self.slice(start, end).to_owned();
         if let Some((from, to)) = self.into_clause(start, end)? {
             let offset = self.tokens[start].start as usize;
-            let (from, to) = (self.tokens[from].start as usize, self.tokens[to - 1].end as usize);
+            let (from, to) = (
+                self.tokens[from].start as usize,
+                self.tokens[to - 1].end as usize,
+            );
             text.replace_range(from - offset..to - offset, " ");
         }
         self.fragments.push(Fragment::Statement(text));
@@ -200,7 +204,9 @@ impl<'t> Reader<'t> {
                 && (*at == start || !["insert", "merge"].contains(&self.word(at - 1).as_str()))
         };
         let mut found = (start..end).filter(is_own);
-        let Some(from) = found.next() else { return Ok(None) };
+        let Some(from) = found.next() else {
+            return Ok(None);
+        };
         if found.next().is_some() {
             return Err(Reason::Syntax);
         }
@@ -221,7 +227,10 @@ impl<'t> Reader<'t> {
     /// The place after `a.b.c`, or after a positional parameter.
     fn dotted_name(&self, mut at: usize) -> Read<usize> {
         loop {
-            let is_parameter = self.tokens.get(at).is_some_and(|t| t.token == Token::Param as i32);
+            let is_parameter = self
+                .tokens
+                .get(at)
+                .is_some_and(|t| t.token == Token::Param as i32);
             if !is_parameter && !self.is_name(at) {
                 return Err(Reason::Syntax);
             }
@@ -253,7 +262,11 @@ impl<'t> Reader<'t> {
         if self.word(self.at) != ";" && self.is_name(self.at) {
             self.at += 1;
         }
-        if self.at < self.tokens.len() { self.expect(";") } else { Ok(()) }
+        if self.at < self.tokens.len() {
+            self.expect(";")
+        } else {
+            Ok(())
+        }
     }
 
     fn handlers(&mut self) -> Read {
@@ -274,7 +287,8 @@ impl<'t> Reader<'t> {
         let end = self.find(&["when"])?;
         self.push_expression(self.at, end);
         // Its value is compared with the values of each branch.
-        self.fragments.push(Fragment::Expression("NULL = NULL".into()));
+        self.fragments
+            .push(Fragment::Expression("NULL = NULL".into()));
         self.at = end;
         Ok(())
     }
@@ -297,13 +311,21 @@ impl<'t> Reader<'t> {
         if to > self.tokens.len() {
             return Err(Reason::Syntax);
         }
-        let inert = [Token::Sconst as i32, Token::Iconst as i32, Token::Param as i32];
+        let inert = [
+            Token::Sconst as i32,
+            Token::Iconst as i32,
+            Token::Param as i32,
+        ];
         let is_inert = (from..to).all(|at| {
             self.is_name(at)
                 || inert.contains(&self.tokens[at].token)
                 || [",", ".", "=", ":=", "-"].contains(&self.word(at).as_str())
         });
-        if is_inert { Ok(()) } else { Err(Reason::Syntax) }
+        if is_inert {
+            Ok(())
+        } else {
+            Err(Reason::Syntax)
+        }
     }
 
     fn names_only(&mut self) -> Read {
@@ -350,7 +372,11 @@ impl<'t> Reader<'t> {
             }
             if self.skip(&[","]) {
                 let last = self.expression_until(&["using", ";"])?;
-                return if last == "using" { self.raise_options() } else { Ok(()) };
+                return if last == "using" {
+                    self.raise_options()
+                } else {
+                    Ok(())
+                };
             }
             self.check_inert(self.at, self.at + 1)?;
             self.at += 1;
@@ -430,7 +456,11 @@ impl<'t> Reader<'t> {
         self.at = self.dotted_name(self.at)?;
         let has_scroll = self.skip(&["no"]) | self.skip(&["scroll"]);
         if !self.skip(&["for"]) {
-            return if has_scroll { Err(Reason::Syntax) } else { self.cursor_arguments(";") };
+            return if has_scroll {
+                Err(Reason::Syntax)
+            } else {
+                self.cursor_arguments(";")
+            };
         }
         if self.word(self.at) == "execute" {
             return Err(Reason::Object);

@@ -69,7 +69,9 @@ struct Walk<'c> {
 
 impl<'c> Walk<'c> {
     fn push(&mut self, needs: impl IntoIterator<Item = Need>, in_trigger: bool) {
-        needs.into_iter().for_each(|need| self.step(Step::Need(need), in_trigger));
+        needs
+            .into_iter()
+            .for_each(|need| self.step(Step::Need(need), in_trigger));
     }
 
     fn step(&mut self, step: Step, in_trigger: bool) {
@@ -104,7 +106,9 @@ impl<'c> Walk<'c> {
             Step::Need(Need::Implicit) => self.implicit(in_trigger),
             Step::Need(Need::Operator(name)) => {
                 let catalog = self.catalog;
-                catalog.operators(&name).for_each(|o| self.uses(&o.uses, in_trigger));
+                catalog
+                    .operators(&name)
+                    .for_each(|o| self.uses(&o.uses, in_trigger));
                 Ok(())
             }
             Step::Need(Need::Relation(name)) => self.relation(&name, in_trigger),
@@ -137,7 +141,10 @@ impl<'c> Walk<'c> {
     fn call(&mut self, name: &Name, in_trigger: bool) -> Read {
         let catalog = self.catalog;
         let mut is_known = false;
-        if name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog")
+        if name
+            .schema
+            .as_deref()
+            .is_none_or(|schema| schema == "pg_catalog")
             && let Some(is_volatile) = catalog.builtin(&name.name)
         {
             self.raise(builtin_effect(&name.name, is_volatile)?);
@@ -147,7 +154,11 @@ impl<'c> Walk<'c> {
             self.body(index, in_trigger)?;
             is_known = true;
         }
-        if is_known { Ok(()) } else { Err(Reason::Object) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(Reason::Object)
+        }
     }
 
     fn function(&mut self, oid: u32, in_trigger: bool) -> Read {
@@ -169,7 +180,10 @@ impl<'c> Walk<'c> {
 
     fn body(&mut self, index: usize, in_trigger: bool) -> Read {
         let function = self.catalog.function(index);
-        function.settings.iter().try_for_each(|s| super::setting::check_attached(s))?;
+        function
+            .settings
+            .iter()
+            .try_for_each(|s| super::setting::check_attached(s))?;
         self.uses(&function.uses, in_trigger);
         match &*function.language {
             "aggregate" => Ok(()),
@@ -195,7 +209,10 @@ impl<'c> Walk<'c> {
         if (old.is_none() && new.is_none()) || function.language.as_ref() == "c" {
             return self.body(index, true);
         }
-        function.settings.iter().try_for_each(|s| super::setting::check_attached(s))?;
+        function
+            .settings
+            .iter()
+            .try_for_each(|s| super::setting::check_attached(s))?;
         self.uses(&function.uses, true);
         if function.language.as_ref() != "plpgsql" {
             return Err(Reason::Trigger);
@@ -224,7 +241,11 @@ impl<'c> Walk<'c> {
             is_known = true;
         }
         // It may be a temporary table of this session, or nothing at all.
-        if is_known { Ok(()) } else { Err(Reason::Relation) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(Reason::Relation)
+        }
     }
 
     fn read(&mut self, index: usize, in_trigger: bool) -> Read {
@@ -261,7 +282,11 @@ impl<'c> Walk<'c> {
             self.step(Step::Write(index), in_trigger);
             is_known = true;
         }
-        if is_known { Ok(()) } else { Err(Reason::Relation) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(Reason::Relation)
+        }
     }
 
     fn write(&mut self, index: usize, in_trigger: bool) -> Read {
@@ -304,7 +329,11 @@ impl<'c> Walk<'c> {
             self.add(query, in_trigger)?;
             is_known = true;
         }
-        if is_known { Ok(()) } else { Err(Reason::Relation) }
+        if is_known {
+            Ok(())
+        } else {
+            Err(Reason::Relation)
+        }
     }
 
     fn truncate(&mut self, name: &Name, cascades: bool) -> Read {
@@ -321,7 +350,11 @@ impl<'c> Walk<'c> {
             }
             self.step(Step::Write(index), false);
             let relation = catalog.relation(index);
-            let next = relation.referrers.iter().map(|(oid, _)| oid).chain(&relation.children);
+            let next = relation
+                .referrers
+                .iter()
+                .map(|(oid, _)| oid)
+                .chain(&relation.children);
             for oid in next {
                 open.push(catalog.relation_of(*oid).ok_or(Reason::Relation)?);
             }
@@ -333,8 +366,15 @@ impl<'c> Walk<'c> {
 /// Whether nothing that the event triggers run leaves state behind.
 pub(super) fn event_triggers(catalog: &Catalog) -> Read {
     let mut findings = Findings::default();
-    findings.needs.extend(catalog.event_triggers.iter().map(|oid| Need::Function(*oid)));
-    prove(&findings, Some(catalog)).map(drop).map_err(|_| Reason::Trigger)
+    findings.needs.extend(
+        catalog
+            .event_triggers
+            .iter()
+            .map(|oid| Need::Function(*oid)),
+    );
+    prove(&findings, Some(catalog))
+        .map(drop)
+        .map_err(|_| Reason::Trigger)
 }
 
 /// Whether all relations can be read: what goes over the whole database evaluates expressions of
@@ -357,4 +397,3 @@ fn builtin_effect(name: &str, is_volatile: bool) -> Read<Effect> {
         None => Ok(Effect::Read),
     }
 }
-

@@ -103,11 +103,20 @@ fn check_path(name: &str, value: Option<&str>) -> Read {
         return Ok(());
     }
     let value = value.ok_or(Reason::Temporary)?.to_ascii_lowercase();
-    if value.contains("pg_temp") { Err(Reason::Temporary) } else { Ok(()) }
+    if value.contains("pg_temp") {
+        Err(Reason::Temporary)
+    } else {
+        Ok(())
+    }
 }
 
 fn is_of_transaction(name: &str) -> bool {
-    ["transaction_deferrable", "transaction_isolation", "transaction_read_only"].contains(&name)
+    [
+        "transaction_deferrable",
+        "transaction_isolation",
+        "transaction_read_only",
+    ]
+    .contains(&name)
 }
 
 fn reset(name: &str, set: &VariableSetStmt) -> Read<Statement> {
@@ -129,7 +138,10 @@ fn several(set: &VariableSetStmt) -> Read<Statement> {
                 return Err(Reason::Unrecognised);
             };
             let value = mode.arg.as_ref().ok_or(Reason::Unrecognised)?;
-            session(&format!("default_{}", mode.defname), &characteristic(value)?)
+            session(
+                &format!("default_{}", mode.defname),
+                &characteristic(value)?,
+            )
         }
         _ => Err(Reason::SessionState),
     }
@@ -169,7 +181,9 @@ fn flatten(name: &str, args: &[Node]) -> Read<String> {
 /// A name as PostgreSQL quotes it: only where it would not be read back as it is.
 fn quoted(name: &str) -> String {
     let mut bytes = name.bytes();
-    let is_plain = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
+    let is_plain = bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_lowercase() || b == b'_')
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if is_plain && !is_keyword(name) {
         return name.to_owned();
@@ -178,7 +192,10 @@ fn quoted(name: &str) -> String {
 }
 
 fn is_keyword(name: &str) -> bool {
-    let free = [KeywordKind::NoKeyword as i32, KeywordKind::UnreservedKeyword as i32];
+    let free = [
+        KeywordKind::NoKeyword as i32,
+        KeywordKind::UnreservedKeyword as i32,
+    ];
     match grammar::scan(name).as_deref() {
         Ok([token]) => !free.contains(&token.keyword_kind),
         _ => true,

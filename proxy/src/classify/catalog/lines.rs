@@ -126,7 +126,11 @@ impl Links {
 /// Takes a line in and says whether it was the head.
 fn take(catalog: &mut Catalog, links: &mut Links, line: Line) -> Result<bool, CatalogError> {
     match line {
-        Line::Builtin { volatility, oids, names } => {
+        Line::Builtin {
+            volatility,
+            oids,
+            names,
+        } => {
             for (oid, name) in oids.into_iter().zip(names) {
                 *catalog.builtins.entry(name.clone()).or_default() |= volatility == "v";
                 catalog.builtin_names.insert(oid, name);
@@ -135,13 +139,21 @@ fn take(catalog: &mut Catalog, links: &mut Links, line: Line) -> Result<bool, Ca
         Line::Event { uses } => catalog.event_triggers = uses.unwrap_or_default(),
         Line::Foreign { keys } => {
             for (referred, referrer, carries) in keys.unwrap_or_default() {
-                links.referrers.entry(referred).or_default().push((referrer, carries));
+                links
+                    .referrers
+                    .entry(referred)
+                    .or_default()
+                    .push((referrer, carries));
             }
         }
         Line::Function(line) => take_function(catalog, *line),
         Line::Head { strings, temporary } => {
             catalog.has_temporary_path = temporary;
-            return if strings == "on" { Ok(true) } else { Err(CatalogError::Strings) };
+            return if strings == "on" {
+                Ok(true)
+            } else {
+                Err(CatalogError::Strings)
+            };
         }
         Line::Implicit { uses, expressions } => catalog.implicit.push(Implicit {
             uses: uses.unwrap_or_default(),
@@ -153,7 +165,11 @@ fn take(catalog: &mut Catalog, links: &mut Links, line: Line) -> Result<bool, Ca
             }
         }
         Line::Operator { schema, name, uses } => {
-            catalog.operators.entry(name).or_default().push(Operator { schema, uses });
+            catalog
+                .operators
+                .entry(name)
+                .or_default()
+                .push(Operator { schema, uses });
         }
         Line::Relation(line) => take_relation(catalog, *line),
         Line::System { schema, names } => {
@@ -168,7 +184,11 @@ fn take(catalog: &mut Catalog, links: &mut Links, line: Line) -> Result<bool, Ca
 fn take_function(catalog: &mut Catalog, line: FunctionLine) {
     let index = catalog.functions.len();
     catalog.functions_by_oid.insert(line.oid, index);
-    catalog.functions_by_name.entry(line.name).or_default().push(index);
+    catalog
+        .functions_by_name
+        .entry(line.name)
+        .or_default()
+        .push(index);
     catalog.functions.push(Function {
         schema: line.schema,
         language: line.language,
@@ -185,7 +205,11 @@ fn take_function(catalog: &mut Catalog, line: FunctionLine) {
 fn take_relation(catalog: &mut Catalog, line: RelationLine) {
     let index = catalog.relations.len();
     catalog.relations_by_oid.insert(line.oid, index);
-    catalog.relations_by_name.entry(line.name).or_default().push(index);
+    catalog
+        .relations_by_name
+        .entry(line.name)
+        .or_default()
+        .push(index);
     catalog.relations.push(Relation {
         schema: line.schema,
         kind: line.kind,

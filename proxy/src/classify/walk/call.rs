@@ -42,6 +42,14 @@ impl Walker {
         over.as_ref().map_or(Ok(()), |window| self.window(window))
     }
 
+    /// Notes a call whose arguments have been checked already.
+    pub(in super::super) fn called(&mut self, funcname: &[Node]) -> Read {
+        let name = name_of(funcname)?;
+        self.need(Need::Implicit);
+        self.need(Need::Call(name));
+        Ok(())
+    }
+
     fn check_arguments(&mut self, name: &Name, args: &[Node]) -> Read {
         if !builtin::depends_on_arguments(&name.name) {
             return Ok(());
@@ -99,7 +107,11 @@ fn constant(node: &Node) -> Option<&Val> {
             let names = &cast.type_name.as_ref()?.names;
             // 'x'::text is what drivers write for a parameter of that type.
             let is_text = names.last().and_then(super::string_of) == Some("text");
-            if is_text { constant(cast.arg.as_deref()?) } else { None }
+            if is_text {
+                constant(cast.arg.as_deref()?)
+            } else {
+                None
+            }
         }
         _ => None,
     }

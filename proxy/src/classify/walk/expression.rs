@@ -64,7 +64,11 @@ impl Walker {
             Tree::RowExpr(row) => self.each(&row.args),
             Tree::SortBy(sort) => {
                 self.maybe(sort.node.as_deref())?;
-                if sort.use_op.is_empty() { Ok(()) } else { self.operator(&sort.use_op) }
+                if sort.use_op.is_empty() {
+                    Ok(())
+                } else {
+                    self.operator(&sort.use_op)
+                }
             }
             Tree::SqlvalueFunction(_) => Ok(()),
             Tree::SubLink(link) => self.sub_link(link),
@@ -81,7 +85,13 @@ impl Walker {
     }
 
     fn operation(&mut self, operation: &AExpr) -> Read {
-        let AExpr { kind, name, lexpr, rexpr, .. } = operation;
+        let AExpr {
+            kind,
+            name,
+            lexpr,
+            rexpr,
+            ..
+        } = operation;
         match AExprKind::try_from(*kind) {
             Ok(
                 AExprKind::AexprBetween
@@ -123,7 +133,13 @@ impl Walker {
     }
 
     fn sub_link(&mut self, link: &SubLink) -> Read {
-        let SubLink { sub_link_type, testexpr, oper_name, subselect, .. } = link;
+        let SubLink {
+            sub_link_type,
+            testexpr,
+            oper_name,
+            subselect,
+            ..
+        } = link;
         if !oper_name.is_empty() {
             self.operator(oper_name)?;
         } else if *sub_link_type == SubLinkType::AnySublink as i32 {
@@ -139,7 +155,13 @@ impl Walker {
     }
 
     pub(super) fn window(&mut self, window: &WindowDef) -> Read {
-        let WindowDef { partition_clause, order_clause, start_offset, end_offset, .. } = window;
+        let WindowDef {
+            partition_clause,
+            order_clause,
+            start_offset,
+            end_offset,
+            ..
+        } = window;
         self.each(partition_clause)?;
         self.each(order_clause)?;
         self.maybe(start_offset.as_deref())?;

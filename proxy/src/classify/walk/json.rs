@@ -40,7 +40,10 @@ impl Walker {
             Tree::JsonObjectAgg(aggregate) => {
                 self.absent("json_objectagg");
                 self.json_aggregate(aggregate.constructor.as_deref())?;
-                aggregate.arg.as_ref().map_or(Ok(()), |pair| self.json_pair(pair))
+                aggregate
+                    .arg
+                    .as_ref()
+                    .map_or(Ok(()), |pair| self.json_pair(pair))
             }
             Tree::JsonObjectConstructor(object) => {
                 self.absent("json_object");
@@ -108,11 +111,16 @@ impl Walker {
     }
 
     fn json_aggregate(&mut self, aggregate: Option<&JsonAggConstructor>) -> Read {
-        let Some(aggregate) = aggregate else { return Ok(()) };
+        let Some(aggregate) = aggregate else {
+            return Ok(());
+        };
         self.json_output(aggregate.output.as_ref())?;
         self.maybe(aggregate.agg_filter.as_deref())?;
         self.each(&aggregate.agg_order)?;
-        aggregate.over.as_ref().map_or(Ok(()), |window| self.window(window))
+        aggregate
+            .over
+            .as_ref()
+            .map_or(Ok(()), |window| self.window(window))
     }
 
     pub(super) fn json_table(&mut self, table: &JsonTable) -> Read {

@@ -10,6 +10,8 @@ mod json;
 mod query;
 mod write;
 
+pub(super) use call::{boolean, string};
+
 use manifold_core::proof::Reason;
 use pg_query::protobuf::node::Node as Tree;
 use pg_query::protobuf::{Node, RangeVar, TypeName};
@@ -96,7 +98,12 @@ impl Walker {
 
     /// Notes a type. Types are proven all together, save that a temporary one is its session's.
     fn type_name(&mut self, name: &TypeName) -> Read {
-        let TypeName { names, typmods, array_bounds, .. } = name;
+        let TypeName {
+            names,
+            typmods,
+            array_bounds,
+            ..
+        } = name;
         self.need(Need::Implicit);
         check_parts(names)?;
         self.each(typmods)?;
@@ -175,7 +182,11 @@ fn check_part(part: &str) -> Read {
     if is_temporary(part) {
         return Err(Reason::Temporary);
     }
-    if part.is_ascii() { Ok(()) } else { Err(Reason::Relation) }
+    if part.is_ascii() {
+        Ok(())
+    } else {
+        Err(Reason::Relation)
+    }
 }
 
 /// Whether a schema is one for temporary objects.

@@ -121,7 +121,14 @@ impl Walker {
     }
 
     fn join(&mut self, join: &JoinExpr) -> Read {
-        let JoinExpr { is_natural, larg, rarg, using_clause, quals, .. } = join;
+        let JoinExpr {
+            is_natural,
+            larg,
+            rarg,
+            using_clause,
+            quals,
+            ..
+        } = join;
         if *is_natural || !using_clause.is_empty() {
             self.plain_operator("=");
         }
@@ -132,7 +139,11 @@ impl Walker {
 
     /// Each function comes as a list of the call and its column definitions.
     fn range_function(&mut self, function: &RangeFunction) -> Read {
-        let RangeFunction { functions, coldeflist, .. } = function;
+        let RangeFunction {
+            functions,
+            coldeflist,
+            ..
+        } = function;
         self.each(functions)?;
         self.columns(coldeflist)
     }
@@ -149,7 +160,13 @@ impl Walker {
     }
 
     fn sample(&mut self, sample: &RangeTableSample) -> Read {
-        let RangeTableSample { relation, method, args, repeatable, .. } = sample;
+        let RangeTableSample {
+            relation,
+            method,
+            args,
+            repeatable,
+            ..
+        } = sample;
         self.maybe(relation.as_deref())?;
         let Name { schema, name } = name_of(method)?;
         self.need(Need::Call(Name { schema, name }));

@@ -37,7 +37,13 @@ impl Walker {
     }
 
     fn conflict(&mut self, conflict: &OnConflictClause) -> Read {
-        let OnConflictClause { action: _, infer, target_list, where_clause, location: _ } = conflict;
+        let OnConflictClause {
+            action: _,
+            infer,
+            target_list,
+            where_clause,
+            location: _,
+        } = conflict;
         if let Some(infer) = infer {
             self.each(&infer.index_elems)?;
             self.maybe(infer.where_clause.as_deref())?;
@@ -67,8 +73,13 @@ impl Walker {
     }
 
     pub(super) fn delete(&mut self, delete: &DeleteStmt) -> Read {
-        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } =
-            delete;
+        let DeleteStmt {
+            relation,
+            using_clause,
+            where_clause,
+            returning_clause,
+            with_clause,
+        } = delete;
         let scope = self.scope.len();
         self.with(with_clause.as_ref())?;
         self.target(relation.as_ref())?;

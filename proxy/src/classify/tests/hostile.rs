@@ -1,0 +1,469 @@
+//! Texts and objects that hide what they do, or are made to break the parser.
+
+use manifold_core::proof::{Reason, Statement};
+use serde_json::json;
+
+use super::fixture::{body, catalog, catalog_with, defined, function, relation, with};
+use super::{check, words};
+use crate::classify::classify;
+
+#[test]
+fn finds_what_objects_hide() {
+    check(&[
+        ("SELECT sneaky(1)", "opaque:SessionState"),
+        ("SELECT public.sneaky(1)", "opaque:SessionState"),
+        ("SELECT indirect(1)", "opaque:SessionState"),
+        ("SELECT dynamic(1)", "opaque:Object"),
+        ("SELECT locker(1)", "opaque:AdvisoryLock"),
+        ("SELECT perl()", "opaque:Object"),
+        ("SELECT unknown_c()", "opaque:Object"),
+        ("SELECT limiter()", "opaque:Object"),
+        ("SELECT nameless()", "opaque:Object"),
+        ("SELECT bad_sum(a) FROM plain", "opaque:Object"),
+        ("SELECT unquoted()", "opaque:SessionState"),
+        ("SELECT missing_function()", "opaque:Object"),
+        ("SELECT lower('X')", "opaque:SessionState"),
+        ("SELECT pg_catalog.lower('X')", "read"),
+        ("SELECT p.fullname FROM plain p", "opaque:SessionState"),
+        ("SELECT (p).fullname FROM plain p", "opaque:SessionState"),
+        ("SELECT fullname FROM plain", "read"),
+        ("SELECT * FROM view_sneaky", "opaque:SessionState"),
+        ("SELECT * FROM view_nested", "opaque:SessionState"),
+        ("SELECT * FROM view_secret", "opaque:Relation"),
+        ("SELECT * FROM secret", "opaque:Relation"),
+        ("SELECT * FROM remote", "opaque:Relation"),
+        ("SELECT * FROM mixed", "opaque:Relation"),
+        ("SELECT * FROM checked", "opaque:SessionState"),
+        ("SELECT * FROM defaulted", "read"),
+        ("INSERT INTO defaulted VALUES (1)", "opaque:SessionState"),
+        ("SELECT * FROM twice", "opaque:Relation"),
+        ("SELECT * FROM public.twice", "read"),
+        ("SELECT * FROM other.twice", "opaque:Relation"),
+        ("SELECT * FROM pg_class", "opaque:SessionState"),
+        ("SELECT * FROM pg_catalog.pg_class", "read"),
+        ("SELECT * FROM missing", "opaque:Relation"),
+        ("INSERT INTO spied VALUES (1)", "opaque:Trigger"),
+        ("UPDATE loud_parent SET a = 1", "opaque:Trigger"),
+        ("UPDATE view_writable SET a = 1", "opaque:Trigger"),
+        ("INSERT INTO miscounted VALUES (1)", "opaque:Trigger"),
+        ("UPDATE pg_settings SET setting = 'x'", "opaque:Relation"),
+        ("DELETE FROM pg_class", "opaque:Relation"),
+        ("COPY spied FROM STDIN", "opaque:Trigger"),
+        ("COPY (SELECT sneaky(1)) TO STDOUT", "opaque:SessionState"),
+        (
+            "SELECT schema_to_xml('public', true, true, '')",
+            "opaque:Object",
+        ),
+        (
+            "SELECT query_to_xml('SELECT sneaky(1)', true, true, '')",
+            "opaque:Object",
+        ),
+        ("SELECT ts_stat('SELECT sneaky(1)')", "opaque:Object"),
+        ("SELECT pg_read_file('x')", "opaque:Object"),
+        ("SELECT xmlelement(name a, 1)", "opaque:Unrecognised"),
+        (
+            "WITH x AS (INSERT INTO spied VALUES (1) RETURNING 1) SELECT 1",
+            "opaque:Trigger",
+        ),
+        (
+            "WITH x AS (SELECT set_config('a.b', 'c', false)) SELECT 1",
+            "opaque:SessionState",
+        ),
+        (
+            "WITH x AS (SELECT * FROM secret), secret AS (SELECT 1) SELECT * FROM x",
+            "opaque:Relation",
+        ),
+        ("WITH secret AS (SELECT 1) SELECT * FROM secret", "read"),
+        (
+            "WITH secret AS (SELECT 1) SELECT * FROM public.secret",
+            "opaque:Relation",
+        ),
+        (
+            "SELECT * FROM (WITH secret AS (SELECT 1) SELECT 1) x, secret",
+            "opaque:Relation",
+        ),
+        (
+            "WITH spied AS (SELECT 1) DELETE FROM spied",
+            "opaque:Trigger",
+        ),
+        ("EXPLAIN SELECT sneaky(1)", "opaque:SessionState"),
+        ("EXPLAIN ANALYZE SELECT sneaky(1)", "opaque:SessionState"),
+        ("DO $$ BEGIN EXECUTE 'SET x.y = 1'; END $$", "opaque:Object"),
+        (
+            "DO $$ BEGIN PERFORM set_config('a.b', 'c', false); END $$",
+            "opaque:SessionState",
+        ),
+        ("DO LANGUAGE plperlu 'x'", "opaque:Object"),
+        ("CALL sneaky()", "opaque:SessionState"),
+        ("SELECT 1; SELECT sneaky(1)", "read opaque:SessionState"),
+        (
+            "/* */ SELECT /* nested /* */ */ sneaky -- x\n (1)",
+            "opaque:SessionState",
+        ),
+        ("SELECT 1 ORDER BY sneaky(1)", "opaque:SessionState"),
+        ("SELECT 1 LIMIT sneaky(1)", "opaque:SessionState"),
+        (
+            "SELECT count(*) FILTER (WHERE sneaky(1) > 0)",
+            "opaque:SessionState",
+        ),
+        (
+            "SELECT sum(1) OVER (ORDER BY sneaky(1))",
+            "opaque:SessionState",
+        ),
+        (
+            "SELECT array_agg(1 ORDER BY sneaky(1))",
+            "opaque:SessionState",
+        ),
+        (
+            "SELECT ARRAY[sneaky(1)], ROW(1, sneaky(1))",
+            "opaque:SessionState",
+        ),
+        (
+            "SELECT CASE WHEN sneaky(1) > 0 THEN 1 END",
+            "opaque:SessionState",
+        ),
+        ("SELECT (ARRAY[1])[sneaky(1)]", "opaque:SessionState"),
+        ("VALUES (sneaky(1))", "opaque:SessionState"),
+        ("SELECT * FROM sneaky(1)", "opaque:SessionState"),
+        (
+            "SELECT * FROM plain JOIN log ON sneaky(1) > 0",
+            "opaque:SessionState",
+        ),
+        (
+            "SELECT * FROM plain TABLESAMPLE bernoulli (sneaky(1))",
+            "opaque:SessionState",
+        ),
+        (
+            "SELECT 1 GROUP BY GROUPING SETS ((sneaky(1)))",
+            "opaque:SessionState",
+        ),
+        (
+            "INSERT INTO plain VALUES (1) ON CONFLICT (a) DO UPDATE SET a = sneaky(1)",
+            "opaque:SessionState",
+        ),
+        (
+            "INSERT INTO plain VALUES (1) RETURNING sneaky(1)",
+            "opaque:SessionState",
+        ),
+        ("UPDATE plain SET a = sneaky(1)", "opaque:SessionState"),
+        (
+            "DELETE FROM plain WHERE sneaky(1) > 0",
+            "opaque:SessionState",
+        ),
+        ("SELECT json_object('a': sneaky(1))", "opaque:SessionState"),
+        (
+            "SELECT 1 FROM plain WHERE a = ANY (SELECT sneaky(1))",
+            "opaque:SessionState",
+        ),
+        (
+            "COPY plain FROM STDIN WHERE sneaky(a) > 0",
+            "opaque:SessionState",
+        ),
+        ("SELECT \"Sneaky\"(1)", "opaque:Object"),
+        ("SELECT \"sneaky\"(1)", "opaque:SessionState"),
+        ("SELECT U&\"sne\\0061ky\"(1)", "opaque:SessionState"),
+        ("SELECT * FROM plàin", "opaque:Relation"),
+        ("SELEC 1", "opaque:Syntax"),
+        ("SELECT 'unterminated", "opaque:Syntax"),
+        ("SELECT 1; nonsense", "opaque:Syntax"),
+    ]);
+}
+
+#[test]
+fn reads_every_part_of_a_plpgsql_body() {
+    for (text, is_proven) in [
+        ("BEGIN RETURN 1; END", true),
+        (
+            "DECLARE x int; BEGIN x := harmless(1); RETURN x; END;",
+            true,
+        ),
+        ("DECLARE x int := sneaky(1); BEGIN RETURN 1; END", false),
+        (
+            "DECLARE x int DEFAULT sneaky(1); BEGIN RETURN 1; END",
+            false,
+        ),
+        ("DECLARE r record = sneaky(1); BEGIN RETURN 1; END", false),
+        (
+            "DECLARE a int; DECLARE b int := sneaky(1); BEGIN RETURN 1; END",
+            false,
+        ),
+        (
+            "DECLARE x int := (SELECT begin FROM plain); y int := sneaky(1); BEGIN RETURN 1; END",
+            false,
+        ),
+        (
+            "DECLARE c CURSOR (k int) FOR SELECT sneaky(k); BEGIN OPEN c(1); RETURN 1; END",
+            false,
+        ),
+        (
+            "DECLARE c CURSOR FOR SELECT a FROM plain; BEGIN FOR r IN c LOOP NULL; END LOOP; END",
+            true,
+        ),
+        (
+            "DECLARE c CURSOR (k int) FOR SELECT 1; BEGIN FOR r IN c(sneaky(1)) LOOP NULL; END LOOP; END",
+            false,
+        ),
+        (
+            "DECLARE c NO SCROLL CURSOR FOR SELECT 1; BEGIN OPEN c; FETCH NEXT FROM c INTO a; CLOSE c; END",
+            true,
+        ),
+        ("BEGIN IF sneaky(1) > 0 THEN RETURN 1; END IF; END", false),
+        (
+            "BEGIN IF a THEN NULL; ELSIF sneaky(1) > 0 THEN NULL; ELSE NULL; END IF; END",
+            false,
+        ),
+        (
+            "BEGIN IF a THEN NULL; ELSE PERFORM sneaky(1); END IF; END",
+            false,
+        ),
+        (
+            "BEGIN IF a > 0 AND (CASE WHEN a = 1 THEN true END) THEN RETURN 1; END IF; RETURN 2; END",
+            true,
+        ),
+        (
+            "BEGIN CASE a WHEN 1, 2 THEN NULL; WHEN sneaky(1) THEN NULL; END CASE; END",
+            false,
+        ),
+        (
+            "BEGIN CASE sneaky(1) WHEN 1 THEN NULL; END CASE; END",
+            false,
+        ),
+        (
+            "BEGIN CASE WHEN a = 1 THEN NULL; ELSE RETURN 1; END CASE; END",
+            true,
+        ),
+        ("BEGIN LOOP EXIT WHEN a > 1; CONTINUE; END LOOP; END", true),
+        (
+            "BEGIN <<outer>> LOOP EXIT outer WHEN sneaky(1) > 0; END LOOP outer; END",
+            false,
+        ),
+        ("BEGIN WHILE sneaky(1) > 0 LOOP NULL; END LOOP; END", false),
+        ("BEGIN FOR i IN 1..10 LOOP NULL; END LOOP; END", true),
+        (
+            "BEGIN FOR i IN REVERSE 10..1 BY 2 LOOP NULL; END LOOP; END",
+            true,
+        ),
+        (
+            "BEGIN FOR i IN 1..sneaky(1) LOOP NULL; END LOOP; END",
+            false,
+        ),
+        (
+            "BEGIN FOR i IN 1..2 BY sneaky(1) LOOP NULL; END LOOP; END",
+            false,
+        ),
+        (
+            "BEGIN FOR r IN SELECT sneaky(1) LOOP NULL; END LOOP; END",
+            false,
+        ),
+        ("BEGIN FOR r IN EXECUTE 'x' LOOP NULL; END LOOP; END", false),
+        (
+            "BEGIN FOREACH x SLICE 1 IN ARRAY b LOOP NULL; END LOOP; END",
+            true,
+        ),
+        (
+            "BEGIN FOREACH x IN ARRAY ARRAY[sneaky(1)] LOOP NULL; END LOOP; END",
+            false,
+        ),
+        ("BEGIN RETURN sneaky(1); END", false),
+        ("BEGIN RETURN NEXT sneaky(1); END", false),
+        (
+            "BEGIN RETURN NEXT; RETURN QUERY SELECT a FROM plain; RETURN; END",
+            true,
+        ),
+        ("BEGIN RETURN QUERY SELECT sneaky(1); END", false),
+        ("BEGIN RETURN QUERY EXECUTE 'x'; END", false),
+        ("BEGIN RAISE NOTICE 'a % b', a; RAISE; END", true),
+        ("BEGIN RAISE NOTICE '%', sneaky(1); END", false),
+        (
+            "BEGIN RAISE EXCEPTION '%', a USING errcode = '22000', hint = 'x' || a; END",
+            true,
+        ),
+        (
+            "BEGIN RAISE EXCEPTION 'x' USING message = sneaky(1); END",
+            false,
+        ),
+        (
+            "BEGIN RAISE SQLSTATE '22012'; RAISE division_by_zero USING detail = 'x'; END",
+            true,
+        ),
+        ("BEGIN ASSERT sneaky(1) > 0; END", false),
+        ("BEGIN ASSERT a > 0, 'message'; END", true),
+        ("BEGIN PERFORM sneaky(1); END", false),
+        (
+            "BEGIN GET DIAGNOSTICS x = ROW_COUNT; GET STACKED DIAGNOSTICS y := MESSAGE_TEXT; END",
+            true,
+        ),
+        (
+            "BEGIN SELECT a, b INTO x, y FROM plain WHERE a = 1; END",
+            true,
+        ),
+        ("BEGIN SELECT INTO STRICT r.f a FROM plain; END", true),
+        ("BEGIN SELECT sneaky(1) INTO x; END", false),
+        (
+            "BEGIN INSERT INTO log VALUES (1) RETURNING a INTO x; END",
+            true,
+        ),
+        ("BEGIN INSERT INTO spied VALUES (1); END", false),
+        (
+            "BEGIN x[1] := 2; r.f := 3; r.f[1].g = 4; $1 := 5; END",
+            true,
+        ),
+        ("BEGIN x[sneaky(1)] := 2; END", false),
+        ("BEGIN x := sneaky(1); END", false),
+        (
+            "BEGIN NULL; EXCEPTION WHEN division_by_zero OR SQLSTATE '22012' THEN RETURN 1; END",
+            true,
+        ),
+        (
+            "BEGIN NULL; EXCEPTION WHEN OTHERS THEN PERFORM sneaky(1); END",
+            false,
+        ),
+        (
+            "BEGIN BEGIN NULL; END; DECLARE x int := sneaky(1); BEGIN NULL; END; END",
+            false,
+        ),
+        ("BEGIN OPEN c FOR SELECT sneaky(1); END", false),
+        ("BEGIN OPEN c FOR EXECUTE 'x'; END", false),
+        (
+            "BEGIN OPEN c NO SCROLL FOR SELECT a FROM plain; MOVE NEXT FROM c; CLOSE c; END",
+            true,
+        ),
+        ("BEGIN FETCH RELATIVE sneaky(1) FROM c INTO x; END", false),
+        ("BEGIN EXECUTE format('x'); END", false),
+        ("BEGIN eXeCuTe 'x'; END", false),
+        (
+            "BEGIN CALL committing(); COMMIT AND CHAIN; ROLLBACK; END",
+            true,
+        ),
+        ("BEGIN CALL sneaky(); END", false),
+        ("BEGIN SET work_mem = '1MB'; END", false),
+        ("BEGIN RESET ALL; END", false),
+        ("BEGIN LISTEN x; END", false),
+        ("BEGIN NOTIFY x; END", true),
+        ("BEGIN CREATE TEMP TABLE t (a int); END", false),
+        ("BEGIN CREATE TABLE t (a int); END", false),
+        ("BEGIN PREPARE x AS SELECT 1; END", false),
+        ("BEGIN DECLARE c CURSOR WITH HOLD FOR SELECT 1; END", false),
+        ("BEGIN SELECT * FROM missing; END", false),
+        ("#variable_conflict use_column\nBEGIN RETURN 1; END", true),
+        (
+            "#print_strict_params on\nDECLARE x int := sneaky(1); BEGIN END",
+            false,
+        ),
+        ("BEGIN /* c */ PERFORM -- d\n sneaky(1); END", false),
+        ("BEGIN PERFORM 'a' || $q$;$q$ || harmless(1); END", true),
+        ("BEGIN nonsense nonsense; END", false),
+        ("BEGIN RETURN 1", false),
+        ("", true),
+    ] {
+        let catalog = catalog_with(&[body(43_000, "tested", "plpgsql", text)]);
+        let found = words("SELECT tested()", &catalog);
+        assert_eq!(!found.starts_with("opaque"), is_proven, "{text}: {found}");
+    }
+}
+
+#[test]
+fn reads_every_part_of_an_sql_function() {
+    for (source, is_proven) in [
+        (defined("sql", "integer", "SELECT 1; SELECT a"), true),
+        (defined("sql", "integer", "SELECT 1; SELECT sneaky(1)"), false),
+        (defined("sql", "integer", "SET x.y = 1; SELECT 1"), false),
+        (defined("sql", "integer", "SELECT 1 INTO t"), false),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN sneaky(1)".into(), false),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN harmless(1)".into(), true),
+        (
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT sneaky(1); END"
+                .into(),
+            false,
+        ),
+        (
+            "CREATE FUNCTION f(a int DEFAULT sneaky(1)) RETURNS int LANGUAGE sql AS 'SELECT 1'".into(),
+            false,
+        ),
+        ("not a function".into(), false),
+    ] {
+        let catalog = catalog_with(&[function(43_000, "tested", "sql", &source)]);
+        let found = words("SELECT tested()", &catalog);
+        assert_eq!(!found.starts_with("opaque"), is_proven, "{source}: {found}");
+    }
+}
+
+#[test]
+fn refuses_everything_under_an_unproven_cast_or_type() {
+    let catalog = catalog_with(&[json!({"is": "implicit", "uses": [20_002], "expressions": []})]);
+    assert_eq!(
+        words("SELECT * FROM plain", &catalog),
+        "opaque:SessionState"
+    );
+    assert_eq!(words("SELECT 1", &catalog), "read");
+    let catalog = catalog_with(&[
+        json!({"is": "implicit", "uses": [], "expressions": ["(sneaky(VALUE) > 0)"]}),
+    ]);
+    assert_eq!(words("SELECT 'x'::text", &catalog), "opaque:SessionState");
+}
+
+#[test]
+fn sees_a_function_of_the_databases_own_behind_a_newer_form() {
+    let catalog = catalog_with(&[
+        body(43_000, "json_value", "sql", "SELECT sneaky(1)"),
+        body(43_001, "normalize", "sql", "SELECT sneaky(1)"),
+        body(43_002, "merge_action", "sql", "SELECT 1"),
+    ]);
+    assert_eq!(
+        words("SELECT json_value('{}', '$')", &catalog),
+        "opaque:Object"
+    );
+    assert_eq!(
+        words("SELECT normalize('x')", &catalog),
+        "opaque:SessionState"
+    );
+}
+
+#[test]
+fn survives_texts_made_to_break_the_parser() {
+    let catalog = catalog();
+    let reason = |text: &[u8]| match &*classify(text, Some(&catalog)).statements {
+        [Statement::Opaque(reason)] => *reason,
+        other => panic!("{other:?}"),
+    };
+    let repeated = |piece: &str, times: usize| format!("SELECT {}1", piece.repeat(times));
+    assert_eq!(
+        reason(repeated("1+", 64 << 10).as_bytes()),
+        Reason::Complexity
+    );
+    assert_eq!(reason(repeated("1+", 1_900).as_bytes()), Reason::Complexity);
+    assert_eq!(reason(repeated("(", 10_000).as_bytes()), Reason::Complexity);
+    assert_eq!(reason(repeated("- ", 5_000).as_bytes()), Reason::Complexity);
+    assert_eq!(
+        reason(repeated("NOT ", 15_000).as_bytes()),
+        Reason::Complexity
+    );
+    assert_eq!(reason(&[b'x'; 70 << 10]), Reason::Complexity);
+    assert_eq!(reason(b"SELECT 1\0"), Reason::Syntax);
+    assert_eq!(reason(b"\xff\xfe"), Reason::Syntax);
+    let unions = format!("SELECT 1{}", " UNION SELECT 1".repeat(1_000));
+    assert_eq!(reason(unions.as_bytes()), Reason::Complexity);
+}
+
+#[test]
+fn judges_texts_that_are_not_utf8() {
+    let catalog = catalog();
+    let verdict = classify(b"SELECT a FROM plain WHERE b = 'caf\xe9'", Some(&catalog));
+    assert_eq!(*verdict.statements, [Statement::Read]);
+    let verdict = classify(b"SELECT caf\xe9()", Some(&catalog));
+    assert_eq!(*verdict.statements, [Statement::Opaque(Reason::Relation)]);
+}
+
+#[test]
+fn follows_triggers_written_in_reviewed_c() {
+    let stamp = with(
+        function(43_000, "moddatetime", "c", "$libdir/moddatetime"),
+        &[("symbol", json!("moddatetime"))],
+    );
+    let table = with(
+        relation(43_001, "dated", "r"),
+        &[("triggers", json!([[43_000, null, null]]))],
+    );
+    let catalog = catalog_with(&[stamp, table]);
+    assert_eq!(words("UPDATE dated SET a = 1", &catalog), "write");
+}
