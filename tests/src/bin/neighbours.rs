@@ -98,7 +98,9 @@ fn main() {
             thread::spawn(move || live(number, &Target::Tcp(address), &login))
         })
         .collect();
-    neighbours.into_iter().for_each(|neighbour| neighbour.join().expect("a neighbour lives on"));
+    neighbours
+        .into_iter()
+        .for_each(|neighbour| neighbour.join().expect("a neighbour lives on"));
 }
 
 /// Life after life, each neighbour beginning with another one.

@@ -1,0 +1,262 @@
+//! Many clients on few upstreams: everybody gets all of his own bytes and none of anybody else's.
+//!
+//! Every request carries a token of its client and round, and every reply is checked against it.
+//! The node counts the connections meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use manifold_tests::harness::frames::{extended, flush, parse, query, run_prepared, sync};
+use manifold_tests::harness::{Login, Node, Place, ProxyOptions, Target, Wire, places};
+
+/// A small generator of numbers, so that a failing run can be run again.
+struct Dice(u64);
+
+impl Dice {
+    /// The next number below a bound.
+    fn roll(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+#[test]
+fn gives_200_clients_on_4_connections_their_own_bytes() {
+    for place in places(
+        Node::shared(),
+        &ProxyOptions {
+            connections_max: 4,
+            ..Default::default()
+        },
+    ) {
+        share(&place, 200, 25, 4);
+    }
+}
+
+#[test]
+fn gives_60_clients_on_2_shards_their_own_bytes() {
+    for place in places(
+        Node::shared(),
+        &ProxyOptions {
+            connections_max: 8,
+            shards: 2,
+            ..Default::default()
+        },
+    ) {
+        share(&place, 60, 60, 8);
+    }
+}
+
+#[test]
+fn gives_20_clients_on_1_connection_their_own_bytes() {
+    for place in places(
+        Node::shared(),
+        &ProxyOptions {
+            connections_max: 1,
+            ..Default::default()
+        },
+    ) {
+        share(&place, 20, 40, 1);
+    }
+}
+
+/// Lets clients work and counts the connections meanwhile.
+fn share(place: &Place, clients: u64, rounds: u64, connections_max: u64) {
+    let node = Node::shared();
+    let database = node.database();
+    let mut direct = node.admin(&database);
+    direct.query("create table ledger (client int, round int)");
+    let over = AtomicBool::new(false);
+    let login = Login::new("postgres", &database);
+    thread::scope(|scope| {
+        let counter = scope.spawn(|| count_connections(node, &database, &over));
+        let all: Vec<_> = (1..=clients)
+            .map(|client| {
+                scope.spawn({
+                    let login = &login;
+                    move || work(&place.target, login, client, rounds)
+                })
+            })
+            .collect();
+        let writes: u64 = all
+            .into_iter()
+            .map(|one| one.join().expect("only its own bytes"))
+            .sum();
+        over.store(true, Ordering::Relaxed);
+        let most = counter.join().expect("the node answers");
+        assert!(
+            most <= connections_max || place.proxy.is_none(),
+            "{most} connections, {connections_max} allowed"
+        );
+        assert_eq!(
+            direct.value("select count(*) from ledger"),
+            writes.to_string()
+        );
+        let doubled = "select count(*) from (select 1 from ledger group by client, round having count(*) > 1) d";
+        assert_eq!(direct.value(doubled), "0");
+    });
+}
+
+/// The most connections to a database that the node had at once, our own not counted.
+fn count_connections(node: &Node, database: &str, over: &AtomicBool) -> u64 {
+    let mut wire = node.admin("postgres");
+    let sql = format!("select count(*) from pg_stat_activity where datname = '{database}'");
+    let mut most = 0;
+    while !over.load(Ordering::Relaxed) {
+        let count: u64 = wire.value(&sql).parse().expect("a count");
+        // One is the test's own.
+        most = most.max(count.saturating_sub(1));
+        thread::sleep(Duration::from_millis(10));
+    }
+    most
+}
+
+/// One client's rounds; how many rows it has written.
+fn work(target: &Target, login: &Login, client: u64, rounds: u64) -> u64 {
+    let mut dice = Dice(client.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut wire = Wire::login(target, login).expect("a login");
+    wire.send(
+        &[
+            parse("mine", &format!("select '{client}', $1::text"), &[]),
+            sync(),
+        ]
+        .concat(),
+    );
+    wire.until_ready(1);
+    let mut writes = 0;
+    for round in 0..rounds {
+        writes += act(&mut wire, &mut dice, client, round);
+        if dice.roll(25) == 0 {
+            // Leaves with a request in flight and comes back.
+            wire.send(&query(&format!("select repeat('{client}', 5000)")));
+            wire.vanish();
+            wire = Wire::login(target, login).expect("a login");
+            wire.send(
+                &[
+                    parse("mine", &format!("select '{client}', $1::text"), &[]),
+                    sync(),
+                ]
+                .concat(),
+            );
+            wire.until_ready(1);
+        }
+    }
+    writes
+}
+
+/// One round of one of many kinds; how many rows it has written.
+fn act(wire: &mut Wire, dice: &mut Dice, client: u64, round: u64) -> u64 {
+    let token = format!("{client}/{round}");
+    let insert = format!("insert into ledger values ({client}, {round})");
+    match dice.roll(10) {
+        0 => assert_eq!(wire.value(&format!("select '{token}'")), token),
+        1 => assert_eq!(
+            wire.extended("select $1::text", &[Some(&token)]).value(),
+            token
+        ),
+        2 => {
+            wire.send(&run_prepared("mine", &[Some(&token)]));
+            let row = wire.until_ready(1).rows().remove(0);
+            assert_eq!(row, [Some(client.to_string()), Some(token)]);
+        }
+        3 => {
+            let length = dice.roll(3_000) + 1;
+            let value = wire.value(&format!("select repeat('{token};', {length})"));
+            assert_eq!(
+                value,
+                format!("{token};").repeat(usize::try_from(length).expect("small"))
+            );
+        }
+        4 => {
+            assert_eq!(wire.query(&insert).commands(), ["INSERT 0 1"]);
+            return 1;
+        }
+        5 => {
+            let all = [
+                query("begin"),
+                query(&insert),
+                query(&format!("select '{token}'")),
+                query("commit"),
+            ];
+            wire.send(&all.concat());
+            assert_eq!(wire.until_ready(4).value(), token);
+            return 1;
+        }
+        6 => {
+            let reply = wire.query(&format!("select '{token}'::int"));
+            assert!(reply.error().expect("an error")[&'M'].contains(&token));
+        }
+        7 => {
+            let name = format!("c{client}");
+            assert_eq!(
+                wire.query(&format!("set application_name = '{name}'"))
+                    .sqlstate(),
+                ""
+            );
+            assert_eq!(wire.value("show application_name"), name);
+        }
+        8 => {
+            wire.send(&[parse("", "select $1::text", &[]), flush()].concat());
+            wire.until(b'1');
+            wire.send(&run_prepared("", &[Some(&token)]));
+            assert_eq!(wire.until_ready(1).value(), token);
+        }
+        _ => {
+            let units: Vec<u8> = (0..20)
+                .flat_map(|i| match i % 3 {
+                    0 => query(&format!("select '{token}.{i}'")),
+                    1 => extended("select $1::text", &[Some(&format!("{token}.{i}"))]),
+                    _ => run_prepared("mine", &[Some(&format!("{token}.{i}"))]),
+                })
+                .collect();
+            wire.send(&units);
+            let reply = wire.until_ready(20);
+            for (i, row) in reply.rows().iter().enumerate() {
+                let value = row.last().cloned().flatten();
+                assert_eq!(value, Some(format!("{token}.{i}")));
+            }
+            assert_eq!(reply.rows().len(), 20);
+        }
+    }
+    0
+}
+
+#[test]
+fn keeps_settings_of_50_clients_apart() {
+    for place in places(
+        Node::shared(),
+        &ProxyOptions {
+            connections_max: 3,
+            ..Default::default()
+        },
+    ) {
+        let database = Node::shared().database();
+        let login = Login::new("postgres", &database);
+        thread::scope(|scope| {
+            for client in 0..50_u64 {
+                let (target, login) = (&place.target, &login);
+                scope.spawn(move || {
+                    let mut wire = Wire::login(target, login).expect("a login");
+                    let style = ["ISO, DMY", "ISO, MDY", "SQL, DMY", "German"][client as usize % 4];
+                    let shown = ["2024-02-01", "2024-01-02", "01/02/2024", "02.01.2024"]
+                        [client as usize % 4];
+                    let style = if client % 4 == 3 {
+                        "German, MDY"
+                    } else {
+                        style
+                    };
+                    wire.query(&format!("set datestyle = '{style}'"));
+                    wire.query(&format!("set app.tenant = 'tenant{client}'"));
+                    for _ in 0..20 {
+                        assert_eq!(wire.value("select '01/02/2024'::date"), shown);
+                        let tenant = wire.extended("select current_setting('app.tenant')", &[]);
+                        assert_eq!(tenant.value(), format!("tenant{client}"));
+                    }
+                });
+            }
+        });
+    }
+}
