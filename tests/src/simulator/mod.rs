@@ -1,9 +1,17 @@
 //! The simulator: a third driver, a network, nodes and clients in one thread, from one seed.
 //!
-//! Pure and deterministic: no sockets, clocks, threads or hash order. Invariant: the same seed with
-//! the same options gives the same run.
+//! Pure and deterministic: no sockets, clocks, threads or hash order. How it works: `world` draws
+//! its options from the seed and then does, again and again, one of the things that can be done
+//! now: a client acts (`client`, `script`), a session of the node does a step (`postgres`), a shard
+//! does a pass (`driver`), bytes arrive (`network`), a fault strikes. Every client compares each
+//! frame with a private connection of its own (`private`, the same node code for one session), and
+//! `checker` looks at the world from outside. Invariant: the same seed with the same options gives
+//! the same run.
 
+pub mod checker;
+pub mod classifier;
 pub mod client;
+pub mod driver;
 pub mod network;
 pub mod postgres;
 pub mod private;
@@ -11,4 +19,25 @@ pub mod prng;
 pub mod request;
 pub mod script;
 pub mod statement;
+pub mod trace;
 pub mod wire;
+pub mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use world::{Between, Failure, Report, World};
+
+/// Runs a seed to its end. A panic of the core is a failure like any other.
+pub fn simulate(seed: u64, between: Between, is_printed: bool) -> Result<Report, Failure> {
+    let run = || World::new(seed, between, is_printed).run();
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        let violation = format!("panic: {}", text.unwrap_or("without words"));
+        Err(Failure {
+            seed,
+            violation,
+            steps: 0,
+        })
+    })
+}

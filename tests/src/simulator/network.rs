@@ -87,7 +87,12 @@ pub struct Network {
 impl Network {
     /// A network without links.
     pub fn new(weather: Weather, prng: Prng) -> Self {
-        Self { links: BTreeMap::new(), links_made: 0, weather, prng }
+        Self {
+            links: BTreeMap::new(),
+            links_made: 0,
+            weather,
+            prng,
+        }
     }
 
     /// Opens a link.
@@ -105,8 +110,12 @@ impl Network {
 
     /// How many bytes an end can write now.
     pub fn room(&self, id: LinkId, from: End) -> usize {
-        let Some(link) = self.links.get(&id) else { return 0 };
-        self.weather.window.saturating_sub(link.directions[from.other() as usize].queue.len())
+        let Some(link) = self.links.get(&id) else {
+            return 0;
+        };
+        self.weather
+            .window
+            .saturating_sub(link.directions[from.other() as usize].queue.len())
     }
 
     /// Writes as many bytes as there is room for, and says how many. A link that is broken takes
@@ -114,8 +123,12 @@ impl Network {
     pub fn write(&mut self, now: Instant, id: LinkId, from: End, bytes: &[u8]) -> usize {
         let room = self.room(id, from);
         let (low, high) = (self.weather.latency_min, self.weather.latency_max);
-        let way = self.prng.between(low.as_nanos() as u64, high.as_nanos() as u64);
-        let Some(link) = self.links.get_mut(&id) else { return bytes.len() };
+        let way = self
+            .prng
+            .between(low.as_nanos() as u64, high.as_nanos() as u64);
+        let Some(link) = self.links.get_mut(&id) else {
+            return bytes.len();
+        };
         let to = from.other() as usize;
         if link.gone[to] || link.resets[to].is_some() || link.resets[from as usize].is_some() {
             link.resets[from as usize].get_or_insert(now + low);
@@ -125,14 +138,19 @@ impl Network {
         let at = direction.latest.max(now + Duration::from_nanos(way));
         direction.latest = at;
         let count = room.min(bytes.len());
-        direction.queue.extend(bytes[..count].iter().map(|&byte| (at, byte)));
+        direction
+            .queue
+            .extend(bytes[..count].iter().map(|&byte| (at, byte)));
         count
     }
 
     /// What an end can take in now.
     pub fn readable(&self, now: Instant, id: LinkId, at: End) -> Readable {
         let Some(link) = self.links.get(&id) else {
-            return Readable { is_reset: true, ..Readable::default() };
+            return Readable {
+                is_reset: true,
+                ..Readable::default()
+            };
         };
         if link.clogged_until > now {
             return Readable::default();
@@ -156,8 +174,16 @@ impl Network {
         // A flood is not split into single bytes: the run would not end.
         let chunk_max = self.weather.chunk_max.max(arrived / 16);
         let whole = self.prng.chance(300);
-        let count = if whole { arrived.min(chunk_max) } else { self.prng.size(1, arrived.min(chunk_max)) };
-        link.directions[at as usize].queue.drain(..count).map(|(_, byte)| byte).collect()
+        let count = if whole {
+            arrived.min(chunk_max)
+        } else {
+            self.prng.size(1, arrived.min(chunk_max))
+        };
+        link.directions[at as usize]
+            .queue
+            .drain(..count)
+            .map(|(_, byte)| byte)
+            .collect()
     }
 
     /// An end sends no more.
@@ -178,7 +204,11 @@ impl Network {
         if let Some(link) = self.links.get_mut(&id) {
             let to = by.other() as usize;
             let direction = &mut link.directions[to];
-            let at = if loses { now + latency } else { direction.latest.max(now + latency) };
+            let at = if loses {
+                now + latency
+            } else {
+                direction.latest.max(now + latency)
+            };
             if loses {
                 direction.queue.retain(|(due, _)| *due <= now);
             }
@@ -189,8 +219,10 @@ impl Network {
 
     /// An end closes its socket: a reset if it had not read everything, else the end.
     pub fn close(&mut self, now: Instant, id: LinkId, by: End) {
-        let has_unread =
-            self.links.get(&id).is_some_and(|link| !link.directions[by as usize].queue.is_empty());
+        let has_unread = self
+            .links
+            .get(&id)
+            .is_some_and(|link| !link.directions[by as usize].queue.is_empty());
         if has_unread {
             self.reset(now, id, by);
         } else {
@@ -218,7 +250,9 @@ impl Network {
 
     /// Lifts every clog.
     pub fn unclog(&mut self) {
-        self.links.values_mut().for_each(|link| link.clogged_until = Instant(0));
+        self.links
+            .values_mut()
+            .for_each(|link| link.clogged_until = Instant(0));
     }
 
     /// The links that are there.
@@ -228,7 +262,10 @@ impl Network {
 
     /// The next moment after `now` at which something arrives somewhere.
     pub fn next_time(&self, now: Instant) -> Option<Instant> {
-        self.links.values().filter_map(|link| link.next_time(now)).min()
+        self.links
+            .values()
+            .filter_map(|link| link.next_time(now))
+            .min()
     }
 }
 
@@ -238,11 +275,18 @@ impl Link {
         let of_direction = |direction: &Direction| {
             let later = direction.queue.partition_point(|(due, _)| *due <= now);
             let first = direction.queue.get(later).map(|(due, _)| *due);
-            [first, direction.fin.filter(|_| later == direction.queue.len())]
+            [
+                first,
+                direction.fin.filter(|_| later == direction.queue.len()),
+            ]
         };
         let arrivals = self.directions.iter().flat_map(of_direction).flatten();
         let next = resets.chain(arrivals).filter(|due| *due > now).min();
-        if self.clogged_until > now { Some(self.clogged_until) } else { next }
+        if self.clogged_until > now {
+            Some(self.clogged_until)
+        } else {
+            next
+        }
     }
 }
 
@@ -252,8 +296,12 @@ mod tests {
 
     fn network() -> Network {
         let latency = Duration::from_micros(10);
-        let weather =
-            Weather { latency_min: latency, latency_max: latency, window: 8, chunk_max: 100 };
+        let weather = Weather {
+            latency_min: latency,
+            latency_max: latency,
+            window: 8,
+            chunk_max: 100,
+        };
         Network::new(weather, Prng::new(1))
     }
 
@@ -291,7 +339,10 @@ mod tests {
         let link = network.open();
         network.write(Instant(0), link, End::Near, b"x");
         network.clog(link, Instant(50_000));
-        assert_eq!(network.readable(Instant(20_000), link, End::Far), Readable::default());
+        assert_eq!(
+            network.readable(Instant(20_000), link, End::Far),
+            Readable::default()
+        );
         network.unclog();
         assert_eq!(network.readable(Instant(20_000), link, End::Far).bytes, 1);
     }

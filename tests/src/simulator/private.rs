@@ -9,7 +9,7 @@ use postgres_protocol::authentication::md5_hash;
 
 use super::postgres::{Asks, Node, Service, SessionId, Users};
 use super::prng::Prng;
-use super::request::password;
+use super::request::{Messages, password};
 use super::wire::{Frame, take_frame};
 
 /// A node with one session.
@@ -33,9 +33,15 @@ impl Private {
         let mut said = self.node.run(self.session);
         let mut frames = VecDeque::new();
         while let Ok(Some(frame)) = take_frame(&mut said) {
-            frames.push_back(frame);
+            // Notifications come when they come: they are checked by themselves.
+            if frame.tag != b'A' {
+                frames.push_back(frame);
+            }
         }
-        assert!(said.is_empty(), "the private connection answers in whole frames");
+        assert!(
+            said.is_empty(),
+            "the private connection answers in whole frames"
+        );
         frames
     }
 
@@ -47,11 +53,12 @@ impl Private {
 
     /// What would be answered to a password, given as the challenge asks for it.
     pub fn answer_challenge(&mut self, user: &str, word: &str) -> VecDeque<Frame> {
-        let salt = self.node.session(self.session).and_then(|session| session.salt());
+        let salt = self
+            .node
+            .session(self.session)
+            .and_then(|session| session.salt());
         let answer = match (self.node.users.get(user), salt) {
-            (Some((Asks::Md5, _)), Some(salt)) => {
-                md5_hash(user.as_bytes(), word.as_bytes(), salt)
-            }
+            (Some((Asks::Md5, _)), Some(salt)) => md5_hash(user.as_bytes(), word.as_bytes(), salt),
             _ => word.to_owned(),
         };
         self.answer(&password(&answer))
@@ -64,12 +71,16 @@ impl Private {
 
     /// Whether the session listens to a channel.
     pub fn is_listening(&self, channel: &str) -> bool {
-        self.node.session(self.session).is_some_and(|session| session.is_listening(channel))
+        self.node
+            .session(self.session)
+            .is_some_and(|session| session.is_listening(channel))
     }
 
     /// Whether the session is over.
     pub fn has_ended(&self) -> bool {
-        self.node.session(self.session).is_none_or(|session| session.has_ended())
+        self.node
+            .session(self.session)
+            .is_none_or(|session| session.has_ended())
     }
 
     /// The transaction is gone without the client having ended it.
@@ -77,8 +88,17 @@ impl Private {
         self.node.lose_transaction(self.session);
     }
 
+    /// Leaves the session in a failed transaction.
+    pub fn fail_with(&mut self, statements: &str) {
+        for text in statements.split("; ") {
+            self.answer(&Messages::default().query(text).0);
+        }
+    }
+
     /// The status that ReadyForQuery would tell.
     pub fn status(&self) -> u8 {
-        self.node.session(self.session).map_or(b'I', |session| session.status())
+        self.node
+            .session(self.session)
+            .map_or(b'I', |session| session.status())
     }
 }

@@ -21,7 +21,9 @@ pub fn splitmix(seed: &mut u64) -> u64 {
 impl Prng {
     /// A stream that depends on `seed` only.
     pub fn new(mut seed: u64) -> Self {
-        Self { state: core::array::from_fn(|_| splitmix(&mut seed)) }
+        Self {
+            state: core::array::from_fn(|_| splitmix(&mut seed)),
+        }
     }
 
     /// A stream of its own for a part, so that one part's draws do not shift another's.
@@ -30,7 +32,10 @@ impl Prng {
     }
 
     /// The next 64 bits.
-    #[expect(clippy::should_implement_trait, reason = "never ends, so it is no iterator")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "never ends, so it is no iterator"
+    )]
     pub fn next(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let drawn = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);

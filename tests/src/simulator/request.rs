@@ -32,34 +32,53 @@ impl Messages {
 
     /// Parse with one type per parameter left open.
     pub fn parse(mut self, name: &str, text: &str) -> Self {
-        Body::default().text(name).text(text).int16(0).send(&mut self.0, b'P');
+        Body::default()
+            .text(name)
+            .text(text)
+            .int16(0)
+            .send(&mut self.0, b'P');
         self
     }
 
     /// Bind of text values.
     pub fn bind(mut self, portal: &str, name: &str, values: &[&str]) -> Self {
         let count = i16::try_from(values.len()).expect("few parameters");
-        let body = Body::default().text(portal).text(name).int16(0).int16(count);
-        let body = values.iter().fold(body, |body, value| body.sized(value.as_bytes()));
+        let body = Body::default()
+            .text(portal)
+            .text(name)
+            .int16(0)
+            .int16(count);
+        let body = values
+            .iter()
+            .fold(body, |body, value| body.sized(value.as_bytes()));
         body.int16(0).send(&mut self.0, b'B');
         self
     }
 
     /// Describe of a statement (`S`) or portal (`P`).
     pub fn describe(mut self, kind: u8, name: &str) -> Self {
-        Body::default().raw(&[kind]).text(name).send(&mut self.0, b'D');
+        Body::default()
+            .raw(&[kind])
+            .text(name)
+            .send(&mut self.0, b'D');
         self
     }
 
     /// Execute.
     pub fn execute(mut self, portal: &str, rows_max: i32) -> Self {
-        Body::default().text(portal).int32(rows_max).send(&mut self.0, b'E');
+        Body::default()
+            .text(portal)
+            .int32(rows_max)
+            .send(&mut self.0, b'E');
         self
     }
 
     /// Close of a statement (`S`) or portal (`P`).
     pub fn close(mut self, kind: u8, name: &str) -> Self {
-        Body::default().raw(&[kind]).text(name).send(&mut self.0, b'C');
+        Body::default()
+            .raw(&[kind])
+            .text(name)
+            .send(&mut self.0, b'C');
         self
     }
 
@@ -88,7 +107,12 @@ impl Messages {
 
     /// FunctionCall without arguments.
     pub fn function_call(mut self, oid: i32) -> Self {
-        Body::default().int32(oid).int16(0).int16(0).int16(0).send(&mut self.0, b'F');
+        Body::default()
+            .int32(oid)
+            .int16(0)
+            .int16(0)
+            .int16(0)
+            .send(&mut self.0, b'F');
         self
     }
 }
@@ -96,7 +120,9 @@ impl Messages {
 /// A startup packet.
 pub fn startup(pairs: &[(String, String)]) -> Vec<u8> {
     let body = Body::default().int32(3 << 16);
-    let body = pairs.iter().fold(body, |body, (name, value)| body.text(name).text(value));
+    let body = pairs
+        .iter()
+        .fold(body, |body, (name, value)| body.text(name).text(value));
     packet(&body.raw(&[0]).0)
 }
 
@@ -107,7 +133,13 @@ pub fn tls_request() -> Vec<u8> {
 
 /// A cancel request.
 pub fn cancel(pid: i32, secret: i32) -> Vec<u8> {
-    packet(&Body::default().int32((1234 << 16) | 5678).int32(pid).int32(secret).0)
+    packet(
+        &Body::default()
+            .int32((1234 << 16) | 5678)
+            .int32(pid)
+            .int32(secret)
+            .0,
+    )
 }
 
 /// PasswordMessage.

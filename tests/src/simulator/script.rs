@@ -27,14 +27,25 @@ impl Taste {
     /// A random taste: each kind is left out half of the time.
     pub fn draw(prng: &mut Prng) -> Self {
         let mut weights: Vec<u32> = (0..episodes::KINDS.len())
-            .map(|_| if prng.chance(500) { prng.between(1, 10) as u32 } else { 0 })
+            .map(|_| {
+                if prng.chance(500) {
+                    prng.between(1, 10) as u32
+                } else {
+                    0
+                }
+            })
             .collect();
         weights[0] = prng.between(1, 20) as u32;
         let mut ways = [0; 4].map(|_: u32| prng.below(4) as u32);
         ways[prng.below(4) as usize] += 1;
         let slow_ms_max = *prng.pick(&[1, 20, 200]);
         let big_rows_max = *prng.pick(&[3, 30, 300]);
-        Self { weights, ways, slow_ms_max, big_rows_max }
+        Self {
+            weights,
+            ways,
+            slow_ms_max,
+            big_rows_max,
+        }
     }
 
     /// Leaves a kind of episode out.
@@ -111,7 +122,12 @@ impl Script {
     fn push_last(&mut self) {
         self.is_over = true;
         let bytes = Messages::default().bare(b'X').0;
-        let unit = Unit { name: "terminate", parts: vec![bytes], is_last: true, ..Unit::default() };
+        let unit = Unit {
+            name: "terminate",
+            parts: vec![bytes],
+            is_last: true,
+            ..Unit::default()
+        };
         self.ready.push_back(unit);
     }
 
@@ -127,7 +143,12 @@ impl Script {
 
     fn push(&mut self, name: &'static str, messages: Messages, tokens: Vec<String>) {
         let parts = vec![messages.0];
-        self.ready.push_back(Unit { name, parts, tokens, is_last: false });
+        self.ready.push_back(Unit {
+            name,
+            parts,
+            tokens,
+            is_last: false,
+        });
     }
 
     /// A statement without a token, simple or extended.

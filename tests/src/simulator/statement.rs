@@ -127,6 +127,8 @@ pub enum Sql {
     Reset(String),
     /// `RESET ALL`.
     ResetAll,
+    /// `SELECT pg_catalog.current_setting('name', true), …`: NULL for an unknown name.
+    Current(Vec<String>),
     /// `SHOW name`.
     Show(String),
     /// `DISCARD ALL`.
@@ -235,8 +237,11 @@ impl Sql {
         }
     }
 
-    /// How many parameters it takes.
+    /// How many parameters it takes: those of a statement inside it are not its own.
     pub fn parameters(&self) -> usize {
+        if matches!(self, Self::Prepare { .. } | Self::Declare { .. }) {
+            return 0;
+        }
         match self.token() {
             Some(Argument::Parameter(number)) => *number,
             _ => 0,
@@ -245,7 +250,19 @@ impl Sql {
 
     /// Whether it is allowed in a transaction that has failed.
     pub fn is_exit(&self) -> bool {
-        matches!(self, Self::Commit { .. } | Self::Rollback { .. } | Self::RollbackTo(_))
+        matches!(
+            self,
+            Self::Commit { .. } | Self::Rollback { .. } | Self::RollbackTo(_)
+        )
+    }
+
+    /// Whether it has a plan, whose columns must stay what they were; the others find out anew
+    /// each time.
+    pub fn is_planned(&self) -> bool {
+        matches!(
+            self,
+            Self::Read { .. } | Self::Insert { .. } | Self::FillTemp { .. } | Self::ReadTemp(_)
+        )
     }
 
     /// Whether it must not run inside a transaction block.

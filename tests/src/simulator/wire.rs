@@ -19,7 +19,9 @@ pub struct BadLength;
 
 /// Takes the first complete frame off `input`.
 pub fn take_frame(input: &mut Vec<u8>) -> Result<Option<Frame>, BadLength> {
-    let Some(header) = input.first_chunk::<5>() else { return Ok(None) };
+    let Some(header) = input.first_chunk::<5>() else {
+        return Ok(None);
+    };
     let length = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
     let length = usize::try_from(length).map_err(|_| BadLength)?;
     if !(4..=1 << 26).contains(&length) {
@@ -28,7 +30,10 @@ pub fn take_frame(input: &mut Vec<u8>) -> Result<Option<Frame>, BadLength> {
     if input.len() < 1 + length {
         return Ok(None);
     }
-    let frame = Frame { tag: input[0], body: input[5..=length].to_vec() };
+    let frame = Frame {
+        tag: input[0],
+        body: input[5..=length].to_vec(),
+    };
     input.drain(..=length);
     Ok(Some(frame))
 }
@@ -48,7 +53,9 @@ pub fn packet(body: &[u8]) -> Vec<u8> {
 }
 
 fn length_of(body: &[u8]) -> [u8; 4] {
-    i32::try_from(body.len() + 4).expect("simulated messages are small").to_be_bytes()
+    i32::try_from(body.len() + 4)
+        .expect("simulated messages are small")
+        .to_be_bytes()
 }
 
 /// Builds a body piece by piece.
@@ -79,7 +86,8 @@ impl Body {
 
     /// Appends bytes after their length.
     pub fn sized(self, bytes: &[u8]) -> Self {
-        self.int32(i32::try_from(bytes.len()).expect("small")).raw(bytes)
+        self.int32(i32::try_from(bytes.len()).expect("small"))
+            .raw(bytes)
     }
 
     /// Appends this body as a frame.
@@ -107,12 +115,14 @@ impl<'a> Fields<'a> {
 
     /// 16 bits.
     pub fn int16(&mut self) -> Option<i16> {
-        self.raw(2).map(|bytes| i16::from_be_bytes([bytes[0], bytes[1]]))
+        self.raw(2)
+            .map(|bytes| i16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
     /// 32 bits.
     pub fn int32(&mut self) -> Option<i32> {
-        self.raw(4).map(|bytes| i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        self.raw(4)
+            .map(|bytes| i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
     /// Text up to its terminating zero.
@@ -173,7 +183,11 @@ mod tests {
 
     #[test]
     fn reads_severity_code_and_message_of_a_report() {
-        let body = Body::default().raw(b"S").text("ERROR").raw(b"C").text("22012");
+        let body = Body::default()
+            .raw(b"S")
+            .text("ERROR")
+            .raw(b"C")
+            .text("22012");
         let body = body.raw(b"Wx\0M").text("division").raw(&[0]);
         assert_eq!(report_of(&body.0).unwrap(), ["ERROR", "22012", "division"]);
         assert_eq!(report_of(b"SERROR"), None);

@@ -11,12 +11,17 @@ pub(super) fn normalise(frame: &Frame) -> Frame {
         b'R' if frame.body.starts_with(&[0, 0, 0, 5]) => vec![0, 0, 0, 5],
         // Position, file, line and routine are the node's own business.
         b'E' | b'N' => match report_of(&frame.body) {
+            // Whoever cannot read a message says so in words of its own.
+            Some([severity, code, _]) if severity == "FATAL" && code == "08P01" => code.into(),
             Some(report) => report.join("|").into_bytes(),
             None => frame.body.clone(),
         },
         _ => frame.body.clone(),
     };
-    Frame { tag: frame.tag, body }
+    Frame {
+        tag: frame.tag,
+        body,
+    }
 }
 
 /// A frame in a few words, for people.
@@ -44,7 +49,10 @@ pub(super) fn are_counts(one: &Frame, two: &Frame) -> bool {
         let mut fields = Fields(&frame.body);
         frame.tag == b'D'
             && fields.int16() == Some(1)
-            && fields.sized().flatten().is_some_and(|value| value.iter().all(u8::is_ascii_digit))
+            && fields
+                .sized()
+                .flatten()
+                .is_some_and(|value| value.iter().all(u8::is_ascii_digit))
     };
     is_count(one) && is_count(two)
 }

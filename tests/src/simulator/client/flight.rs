@@ -10,7 +10,7 @@ use manifold_core::time::Instant;
 use super::{Client, Phase};
 use crate::simulator::private::Private;
 use crate::simulator::request::Unit;
-use crate::simulator::wire::Frame;
+use crate::simulator::wire::{Frame, append, take_frame};
 
 /// A request in flight.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Flight {
     pub(super) parts_answered: usize,
     /// What the private connection would send next.
     pub(super) expected: VecDeque<Frame>,
+    /// Frames of the reply that were as expected.
+    pub(super) matched: usize,
     /// The private connection before this request, once it is the first in flight.
     pub(super) before: Option<Box<Private>>,
     /// The reply took another turn, which this run excuses.
@@ -33,7 +35,11 @@ pub struct Flight {
 
 impl Client {
     pub(super) fn begin_login_flight(&mut self, bytes: &[u8]) {
-        let unit = Unit { name: "login", parts: vec![bytes.to_vec()], ..Unit::default() };
+        let unit = Unit {
+            name: "login",
+            parts: vec![bytes.to_vec()],
+            ..Unit::default()
+        };
         self.push_flight(unit);
     }
 
@@ -45,6 +51,7 @@ impl Client {
             parts_sent: 1,
             parts_answered: 0,
             expected: VecDeque::new(),
+            matched: 0,
             before: None,
             is_excused: false,
         });
@@ -53,7 +60,9 @@ impl Client {
 
     /// Lets the private connection answer what was sent of the first request in flight.
     pub(super) fn advance_private(&mut self) {
-        let Some(first) = self.flights.first_mut() else { return };
+        let Some(first) = self.flights.first_mut() else {
+            return;
+        };
         if first.before.is_none() {
             first.before = Some(Box::new(self.private.clone()));
         }
@@ -64,17 +73,53 @@ impl Client {
         }
     }
 
+    /// Takes the private connection back to where the reply left the private path: the messages
+    /// whose replies came are done, the one that failed and all after it are not.
+    pub(super) fn rewind_private(&mut self) {
+        let flight = &mut self.flights[0];
+        flight.is_excused = true;
+        let Some(before) = flight.before.take() else {
+            return;
+        };
+        self.private = *before;
+        if self.phase == Phase::LoggingIn {
+            return;
+        }
+        let mut sent = flight.unit.parts[..flight.parts_answered].concat();
+        let mut left = flight.matched;
+        while let Ok(Some(message)) = take_frame(&mut sent) {
+            let mut bytes = Vec::new();
+            append(&mut bytes, message.tag, &message.body);
+            let here = self.private.clone();
+            match left.checked_sub(self.private.answer(&bytes).len()) {
+                Some(rest) => left = rest,
+                None => {
+                    self.private = here;
+                    if message.tag == b'Q' {
+                        // Any Query forgets the unnamed statement, however it ends.
+                        self.private.fail_with("(");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
     /// Whether the next part of a request may follow: the reply so far has come.
     pub(super) fn can_send_part(&self) -> bool {
-        let [flight] = &self.flights[..] else { return false };
+        let [flight] = &self.flights[..] else {
+            return false;
+        };
         flight.parts_sent < flight.unit.parts.len()
             && (flight.expected.is_empty() || flight.is_excused)
             && self.outgoing.is_empty()
     }
 
     pub(super) fn can_send_unit(&self) -> bool {
-        let is_whole =
-            self.flights.last().is_none_or(|last| last.parts_sent == last.unit.parts.len());
+        let is_whole = self
+            .flights
+            .last()
+            .is_none_or(|last| last.parts_sent == last.unit.parts.len());
         self.phase == Phase::Working
             && is_whole
             && self.flights.len() < self.habits.depth
@@ -92,7 +137,11 @@ impl Client {
             return;
         }
         let garbles = self.prng.chance(self.habits.garbles);
-        let unit = if garbles { self.garbled() } else { self.script.next_unit() };
+        let unit = if garbles {
+            self.garbled()
+        } else {
+            self.script.next_unit()
+        };
         let Some(unit) = unit else { return };
         if unit.is_last {
             self.phase = Phase::Leaving;
@@ -112,6 +161,11 @@ impl Client {
             1 => vec![b'~', 0, 0, 0, 4],
             _ => vec![b'S', 0xff, 0xff, 0xff, 0xff],
         };
-        Some(Unit { name: "garbled", parts: vec![bytes], is_last: true, ..Unit::default() })
+        Some(Unit {
+            name: "garbled",
+            parts: vec![bytes],
+            is_last: true,
+            ..Unit::default()
+        })
     }
 }

@@ -18,10 +18,14 @@ impl Client {
         if self.phase == Phase::AskingTls {
             let answer = self.incoming.remove(0);
             if answer != b'N' {
-                let text = format!("I1: {} was answered {answer} to its request for TLS", self.name);
+                let text = format!(
+                    "I1: {} was answered {answer} to its request for TLS",
+                    self.name
+                );
                 self.violations.push(text);
             }
-            self.private.answer_tls_request(&crate::simulator::request::tls_request());
+            self.private
+                .answer_tls_request(&crate::simulator::request::tls_request());
             self.log_in();
         }
         loop {
@@ -29,7 +33,8 @@ impl Client {
                 Ok(Some(frame)) => self.take_frame(now, &frame),
                 Ok(None) => return,
                 Err(_) => {
-                    self.violations.push(format!("I2: {} received no valid length", self.name));
+                    self.violations
+                        .push(format!("I2: {} received no valid length", self.name));
                     return;
                 }
             }
@@ -40,8 +45,19 @@ impl Client {
         if self.is_spontaneous(frame) {
             return;
         }
+        let idle_fatal = error_code(frame)
+            .filter(|(code, is_fatal)| *is_fatal && self.excuses.codes.contains(code.as_str()));
+        if self.flights.is_empty() && idle_fatal.is_some() {
+            self.excused += 1;
+            self.phase = Phase::Leaving;
+            return;
+        }
         if self.flights.is_empty() {
-            let text = format!("I1: {} asked nothing and received {}", self.name, describe(frame));
+            let text = format!(
+                "I1: {} asked nothing and received {}",
+                self.name,
+                describe(frame)
+            );
             self.violations.push(text);
             return;
         }
@@ -65,11 +81,15 @@ impl Client {
                 fields.int32();
                 let channel = fields.text().unwrap_or_default();
                 // A request in flight may have ended the subscription already.
-                let listened = self.flights.first().and_then(|flight| flight.before.as_ref());
+                let listened = self
+                    .flights
+                    .first()
+                    .and_then(|flight| flight.before.as_ref());
                 if !self.private.is_listening(channel)
                     && !listened.is_some_and(|before| before.is_listening(channel))
                 {
-                    self.violations.push(format!("I6: {} does not listen to {channel}", self.name));
+                    self.violations
+                        .push(format!("I6: {} does not listen to {channel}", self.name));
                 }
                 true
             }
@@ -80,35 +100,38 @@ impl Client {
 
     fn match_frame(&mut self, now: Instant, frame: &Frame) {
         let has_unknown = !self.unknown.is_empty();
-        let name = self.name.clone();
         let flight = &mut self.flights[0];
         let Some(expected) = flight.expected.front() else {
-            self.excuse(now, frame, "nothing more");
+            self.excuse(frame, "nothing more");
             return;
         };
-        let is_equal = normalise(expected) == normalise(frame)
-            || has_unknown && are_counts(expected, frame);
+        let is_equal =
+            normalise(expected) == normalise(frame) || has_unknown && are_counts(expected, frame);
         if !is_equal && frame.tag == b'S' {
             // The order of several settings before one ReadyForQuery is nobody's promise.
             let run = flight.expected.iter().take_while(|other| other.tag == b'S');
-            if let Some(place) = run.map(normalise).position(|other| other == normalise(frame)) {
+            if let Some(place) = run
+                .map(normalise)
+                .position(|other| other == normalise(frame))
+            {
                 flight.expected.swap(0, place);
                 flight.expected.pop_front();
+                flight.matched += 1;
                 return;
             }
         }
         if !is_equal {
             let wanted = describe(expected);
-            self.excuse(now, frame, &wanted);
+            self.excuse(frame, &wanted);
             return;
         }
         flight.expected.pop_front();
+        flight.matched += 1;
         if frame.tag == b'R' {
             self.answer_challenge(frame);
         } else if frame.tag == b'Z' {
             self.end_flight(now);
         }
-        debug_assert!(!name.is_empty(), "every client has a name");
     }
 
     fn answer_challenge(&mut self, frame: &Frame) {
@@ -128,8 +151,13 @@ impl Client {
         if !matches!(kind, Some(3 | 5)) {
             return;
         }
-        let word = if self.habits.forgets_password { "wrong" } else { &self.password };
-        self.outgoing.extend(password(&right(&self.user, word, salt)));
+        let word = if self.habits.forgets_password {
+            "wrong"
+        } else {
+            &self.password
+        };
+        self.outgoing
+            .extend(password(&right(&self.user, word, salt)));
         // The private connection has a salt of its own.
         let expected = &mut self.flights[0].expected;
         assert!(expected.is_empty(), "nothing follows a challenge");
@@ -144,7 +172,11 @@ impl Client {
             self.phase = Phase::Working;
         }
         self.settle(&flight);
-        self.waiting_since = if self.flights.is_empty() { None } else { Some(now) };
+        self.waiting_since = if self.flights.is_empty() {
+            None
+        } else {
+            Some(now)
+        };
         self.advance_private();
     }
 
@@ -153,7 +185,12 @@ impl Client {
         self.pending.extend(flight.unit.tokens.iter().cloned());
         let ledger = self.private.ledger();
         let is_committed = |token: &String| ledger.contains_key(token);
-        self.acknowledged.extend(self.pending.iter().filter(|token| is_committed(token)).cloned());
+        self.acknowledged.extend(
+            self.pending
+                .iter()
+                .filter(|token| is_committed(token))
+                .cloned(),
+        );
         if self.private.status() == b'I' {
             self.pending.clear();
         } else {
@@ -162,7 +199,7 @@ impl Client {
     }
 
     /// A frame that the private connection would not have sent.
-    fn excuse(&mut self, now: Instant, frame: &Frame, wanted: &str) {
+    fn excuse(&mut self, frame: &Frame, wanted: &str) {
         let number = self.flights[0].number;
         let is_cancelled = self.cancelled_until.is_some_and(|last| number <= last);
         let excused = error_code(frame).filter(|(code, _)| {
@@ -181,18 +218,13 @@ impl Client {
             return;
         };
         self.excused += 1;
-        let flight = &mut self.flights[0];
-        flight.is_excused = true;
-        if let Some(before) = flight.before.take() {
-            self.private = *before;
-        }
+        self.rewind_private();
         if is_fatal || self.phase == Phase::LoggingIn {
             self.excuses.closes = true;
             self.phase = Phase::Leaving;
         }
         let tokens = self.flights[0].unit.tokens.clone();
         self.unknown.extend(tokens);
-        let _ = now;
     }
 
     /// What follows an excused error: notices, settings and the end of the reply.
@@ -205,9 +237,14 @@ impl Client {
                     let pending = core::mem::take(&mut self.pending);
                     self.unknown.extend(pending);
                     self.private.lose_transaction();
-                } else if status == b'E' && self.private.status() == b'T' {
-                    let failing = crate::simulator::request::Messages::default().query("(").0;
-                    self.private.answer(&failing);
+                } else if status == b'E' && self.private.status() != b'E' {
+                    // A Query may have begun a transaction before it failed.
+                    let text = if self.private.status() == b'I' {
+                        "BEGIN; ("
+                    } else {
+                        "("
+                    };
+                    self.private.fail_with(text);
                 } else if status != self.private.status() {
                     let text = format!(
                         "I6: {} is told status {} after an error, not {}",
@@ -220,7 +257,11 @@ impl Client {
                 self.end_flight(now);
             }
             _ => {
-                let text = format!("I1: {} received {} after an error", self.name, describe(frame));
+                let text = format!(
+                    "I1: {} received {} after an error",
+                    self.name,
+                    describe(frame)
+                );
                 self.violations.push(text);
             }
         }
@@ -230,5 +271,8 @@ impl Client {
 /// The bytes of a request, for people.
 fn readable(parts: &[Vec<u8>]) -> String {
     let text = String::from_utf8_lossy(&parts.concat()).into_owned();
-    text.chars().map(|sign| if sign.is_control() { '.' } else { sign }).take(200).collect()
+    text.chars()
+        .map(|sign| if sign.is_control() { '.' } else { sign })
+        .take(200)
+        .collect()
 }

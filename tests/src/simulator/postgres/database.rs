@@ -102,7 +102,10 @@ impl Database {
     /// Logs an execution.
     pub fn log(&mut self, token: &str, session: SessionId, is_write: bool) {
         let execution = Execution { session, is_write };
-        self.executions.entry(token.to_owned()).or_default().push(execution);
+        self.executions
+            .entry(token.to_owned())
+            .or_default()
+            .push(execution);
     }
 
     /// How long the next statement takes.
@@ -116,7 +119,9 @@ impl Database {
     pub fn written(&self, client: &str) -> usize {
         let first = format!("{client}-");
         let tokens = self.ledger.range(first.clone()..);
-        tokens.take_while(|(token, _)| token.starts_with(&first)).count()
+        tokens
+            .take_while(|(token, _)| token.starts_with(&first))
+            .count()
     }
 }
 

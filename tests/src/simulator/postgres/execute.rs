@@ -15,12 +15,20 @@ use crate::simulator::statement::{Advisory, Argument, Read, Sql};
 
 impl Answer {
     fn tag(tag: impl Into<String>) -> Self {
-        Self { tag: tag.into(), ..Self::default() }
+        Self {
+            tag: tag.into(),
+            ..Self::default()
+        }
     }
 
     fn rows(column: &str, rows: Vec<Vec<u8>>, tag: String) -> Self {
-        let rows = rows.into_iter().map(|value| vec![value]).collect();
-        Self { columns: vec![column.to_owned()], rows, tag, copy: None }
+        let rows = rows.into_iter().map(|value| vec![Some(value)]).collect();
+        Self {
+            columns: vec![column.to_owned()],
+            rows,
+            tag,
+            copy: None,
+        }
     }
 
     fn row(column: &str, value: impl Into<Vec<u8>>) -> Self {
@@ -48,7 +56,10 @@ impl Session {
             Sql::CopyOut { .. } => {
                 let line = format!("{token}\n").into_bytes();
                 let copy = Some(Copying::Out(line));
-                Ok(Answer { copy, ..Answer::tag("COPY 1") })
+                Ok(Answer {
+                    copy,
+                    ..Answer::tag("COPY 1")
+                })
             }
             Sql::Lock => {
                 self.need_block("LOCK TABLE")?;
@@ -65,7 +76,9 @@ impl Session {
             | Sql::Savepoint(_)
             | Sql::Release(_)
             | Sql::RollbackTo(_) => self.control(sql, database),
-            Sql::Set { .. } | Sql::Reset(_) | Sql::ResetAll | Sql::Show(_) => self.setting(sql),
+            Sql::Set { .. } | Sql::Reset(_) | Sql::ResetAll | Sql::Show(_) | Sql::Current(_) => {
+                self.setting(sql)
+            }
             _ => self.private(sql, token, database),
         }
     }
@@ -78,24 +91,42 @@ impl Session {
                 let row = |at: &u32| format!("{token}:{at}:{:x<80}", "").into_bytes();
                 let rows: Vec<_> = (0..*rows).collect();
                 let tag = format!("SELECT {}", rows.len());
-                return Ok(Answer::rows(&column[0], rows.iter().map(row).collect(), tag));
+                return Ok(Answer::rows(
+                    &column[0],
+                    rows.iter().map(row).collect(),
+                    tag,
+                ));
             }
             Read::Star(_) => {
-                let rows = vec![vec![token.as_bytes().to_vec(); column.len()]];
-                return Ok(Answer { columns: column, rows, tag: "SELECT 1".into(), copy: None });
+                let rows = vec![vec![Some(token.as_bytes().to_vec()); column.len()]];
+                return Ok(Answer {
+                    columns: column,
+                    rows,
+                    tag: "SELECT 1".into(),
+                    copy: None,
+                });
             }
             Read::Note => {
                 let text = format!("note for {token}");
-                self.notice(&Report { severity: "NOTICE", code: "00000", message: text });
+                self.notice(&Report {
+                    severity: "NOTICE",
+                    code: "00000",
+                    message: text,
+                });
                 token.to_owned()
             }
             Read::Seen(name) => {
-                format!("{token} {name}={}", self.settings.value(name).unwrap_or_default())
+                format!(
+                    "{token} {name}={}",
+                    self.settings.value(name).unwrap_or_default()
+                )
             }
             Read::Written => {
                 let client = owner_of(token);
                 let own = self.transaction.changes.iter();
-                let own = own.filter(|change| matches!(change, Change::Token(_))).count();
+                let own = own
+                    .filter(|change| matches!(change, Change::Token(_)))
+                    .count();
                 (database.written(client) + own).to_string()
             }
             Read::Token | Read::Slow(_) | Read::Crawl(_) | Read::Board => token.to_owned(),
@@ -109,13 +140,22 @@ impl Session {
             return Err(Report::error("25006", text));
         }
         if *sql == Sql::CopyIn {
-            return Ok(Answer { copy: Some(Copying::In), ..Answer::default() });
+            return Ok(Answer {
+                copy: Some(Copying::In),
+                ..Answer::default()
+            });
         }
-        self.transaction.changes.push(Change::Token(token.to_owned()));
+        self.transaction
+            .changes
+            .push(Change::Token(token.to_owned()));
         Ok(match sql {
-            Sql::Insert { returning: true, .. } => {
-                Answer::rows("token", vec![token.as_bytes().to_vec()], "INSERT 0 1".to_owned())
-            }
+            Sql::Insert {
+                returning: true, ..
+            } => Answer::rows(
+                "token",
+                vec![token.as_bytes().to_vec()],
+                "INSERT 0 1".to_owned(),
+            ),
             Sql::Insert { .. } => Answer::tag("INSERT 0 1"),
             Sql::Late { .. } => {
                 self.transaction.late = true;
@@ -134,7 +174,10 @@ impl Session {
         if self.transaction.block == Block::Open {
             return Ok(());
         }
-        Err(Report::error("25P01", format!("{verb} can only be used in transaction blocks")))
+        Err(Report::error(
+            "25P01",
+            format!("{verb} can only be used in transaction blocks"),
+        ))
     }
 
     fn control(&mut self, sql: &Sql, database: &mut Database) -> Result<Answer, Report> {
@@ -164,13 +207,22 @@ impl Session {
 
     fn setting(&mut self, sql: &Sql) -> Result<Answer, Report> {
         match sql {
-            Sql::Set { name, value, local, call } => {
+            Sql::Set {
+                name,
+                value,
+                local,
+                call,
+            } => {
                 if *local && !*call && self.transaction.block == Block::Implicit {
                     let text = "SET LOCAL can only be used in transaction blocks";
                     self.notice(&Report::warning("25P01", text));
                 }
                 let set = self.settings.set(name, value, *local)?;
-                Ok(if *call { Answer::row("set_config", set) } else { Answer::tag("SET") })
+                Ok(if *call {
+                    Answer::row("set_config", set)
+                } else {
+                    Answer::tag("SET")
+                })
             }
             Sql::Reset(name) => {
                 self.settings.reset(name)?;
@@ -180,9 +232,27 @@ impl Session {
                 self.settings.reset_all();
                 Ok(Answer::tag("RESET"))
             }
+            Sql::Current(names) => {
+                let value = |name: &String| {
+                    self.settings
+                        .value(name)
+                        .map(|value| value.as_bytes().to_vec())
+                };
+                let rows = vec![names.iter().map(value).collect()];
+                let columns = vec!["current_setting".to_owned(); names.len()];
+                Ok(Answer {
+                    columns,
+                    rows,
+                    tag: "SELECT 1".to_owned(),
+                    copy: None,
+                })
+            }
             Sql::Show(name) => {
                 let (head, value) = self.settings.show(name)?;
-                Ok(Answer { tag: "SHOW".to_owned(), ..Answer::row(&head, value) })
+                Ok(Answer {
+                    tag: "SHOW".to_owned(),
+                    ..Answer::row(&head, value)
+                })
             }
             _ => unreachable!("only settings come here"),
         }
@@ -216,7 +286,9 @@ impl Session {
             }
             Sql::Notify { channel, payload } => {
                 let (channel, payload) = (channel.clone(), payload.clone());
-                self.transaction.changes.push(Change::Notify { channel, payload });
+                self.transaction
+                    .changes
+                    .push(Change::Notify { channel, payload });
                 Ok(Answer::tag("NOTIFY"))
             }
             Sql::Prepare { .. } | Sql::Execute { .. } | Sql::Deallocate(_) | Sql::DeallocateAll => {
@@ -237,17 +309,23 @@ impl Session {
 
     fn unlock_all(&mut self, database: &mut Database) {
         self.advisory.clear();
-        database.locks.release(self.id, |key| matches!(key, LockKey::Advisory(_)));
+        database
+            .locks
+            .release(self.id, |key| matches!(key, LockKey::Advisory(_)));
     }
 
     fn temporary(&mut self, sql: &Sql, token: &str) -> Result<Answer, Report> {
         let missing = |name: &str| {
-            Err(Report::error("42P01", format!("relation \"{name}\" does not exist")))
+            Err(Report::error(
+                "42P01",
+                format!("relation \"{name}\" does not exist"),
+            ))
         };
         match sql {
-            Sql::CreateTemp(name) if self.temporary.contains_key(name) => {
-                Err(Report::error("42P07", format!("relation \"{name}\" already exists")))
-            }
+            Sql::CreateTemp(name) if self.temporary.contains_key(name) => Err(Report::error(
+                "42P07",
+                format!("relation \"{name}\" already exists"),
+            )),
             Sql::CreateTemp(name) => {
                 self.temporary.insert(name.clone(), Vec::new());
                 Ok(Answer::tag("CREATE TABLE"))
@@ -268,7 +346,10 @@ impl Session {
                 }
             },
             Sql::DropTemp(name) => match self.temporary.remove(name) {
-                None => Err(Report::error("42P01", format!("table \"{name}\" does not exist"))),
+                None => Err(Report::error(
+                    "42P01",
+                    format!("table \"{name}\" does not exist"),
+                )),
                 Some(_) => Ok(Answer::tag("DROP TABLE")),
             },
             _ => unreachable!("only temporary tables come here"),
@@ -317,17 +398,27 @@ impl Session {
                 let columns = self.columns_of(inner, database);
                 let types = vec![25; inner.parameters()];
                 let sql = Some((**inner).clone());
-                self.statements.insert(name.clone(), Prepared { sql, columns, types });
+                self.statements.insert(
+                    name.clone(),
+                    Prepared {
+                        sql,
+                        columns,
+                        types,
+                    },
+                );
                 Ok(Answer::tag("PREPARE"))
             }
             Sql::Execute { name, values } => {
                 let prepared = self.prepared(name)?.clone();
                 self.check_plan(&prepared, database)?;
                 if prepared.types.len() != values.len() {
-                    let text = format!("wrong number of parameters for prepared statement \"{name}\"");
+                    let text =
+                        format!("wrong number of parameters for prepared statement \"{name}\"");
                     return Err(Report::error("42601", text));
                 }
-                let Some(inner) = prepared.sql else { return Ok(Answer::tag("EXECUTE")) };
+                let Some(inner) = prepared.sql else {
+                    return Ok(Answer::tag("EXECUTE"));
+                };
                 let token = match inner.token() {
                     Some(Argument::Literal(token)) => Some(token.clone()),
                     _ => values.first().cloned(),
@@ -350,7 +441,8 @@ impl Session {
     }
 
     fn cursor(&mut self, sql: &Sql, database: &mut Database) -> Result<Answer, Report> {
-        let missing = |name: &str| Report::error("34000", format!("cursor \"{name}\" does not exist"));
+        let missing =
+            |name: &str| Report::error("34000", format!("cursor \"{name}\" does not exist"));
         match sql {
             Sql::Declare { name, hold, inner } => {
                 if !hold {
@@ -365,9 +457,21 @@ impl Session {
                     _ => String::new(),
                 };
                 let mut answer = self.run_sql(inner, Some(&token), database)?;
-                let rows = answer.rows.drain(..).rev().filter_map(|mut row| row.pop()).collect();
+                let rows = answer
+                    .rows
+                    .drain(..)
+                    .rev()
+                    .filter_map(|mut row| row.pop().flatten())
+                    .collect();
                 let column = answer.columns.pop().unwrap_or_default();
-                self.cursors.insert(name.clone(), Cursor { column, rows, hold: *hold });
+                self.cursors.insert(
+                    name.clone(),
+                    Cursor {
+                        column,
+                        rows,
+                        hold: *hold,
+                    },
+                );
                 Ok(Answer::tag("DECLARE CURSOR"))
             }
             Sql::Fetch(name) => {
@@ -392,21 +496,37 @@ impl Session {
         let one = |name: &str| vec![name.to_owned()];
         match sql {
             Sql::Read { read, .. } => self.columns_of_read(read, database),
-            Sql::Insert { returning: true, .. } | Sql::ReadTemp(_) => one("token"),
-            Sql::Show(name) => self.settings.show(name).map_or_else(|_| one(name), |(head, _)| one(&head)),
+            Sql::Insert {
+                returning: true, ..
+            }
+            | Sql::ReadTemp(_) => one("token"),
+            Sql::Show(name) => self
+                .settings
+                .show(name)
+                .map_or_else(|_| one(name), |(head, _)| one(&head)),
             Sql::Set { call: true, .. } => one("set_config"),
             Sql::Pid => one("pg_backend_pid"),
             Sql::Catalog | Sql::CatalogVersion => one("line"),
             Sql::UnlockAll => one("pg_advisory_unlock_all"),
-            Sql::Advisory { act: Advisory::Lock, .. } => one("pg_advisory_lock"),
-            Sql::Advisory { act: Advisory::Try, .. } => one("pg_try_advisory_lock"),
-            Sql::Advisory { act: Advisory::Unlock, .. } => one("pg_advisory_unlock"),
-            Sql::Fetch(name) => {
-                self.cursors.get(name).map_or_else(Vec::new, |cursor| one(&cursor.column))
-            }
-            Sql::Execute { name, .. } => {
-                self.statements.get(name).map_or_else(Vec::new, |prepared| prepared.columns.clone())
-            }
+            Sql::Advisory {
+                act: Advisory::Lock,
+                ..
+            } => one("pg_advisory_lock"),
+            Sql::Advisory {
+                act: Advisory::Try, ..
+            } => one("pg_try_advisory_lock"),
+            Sql::Advisory {
+                act: Advisory::Unlock,
+                ..
+            } => one("pg_advisory_unlock"),
+            Sql::Fetch(name) => self
+                .cursors
+                .get(name)
+                .map_or_else(Vec::new, |cursor| one(&cursor.column)),
+            Sql::Execute { name, .. } => self
+                .statements
+                .get(name)
+                .map_or_else(Vec::new, |prepared| prepared.columns.clone()),
             _ => Vec::new(),
         }
     }

@@ -58,9 +58,21 @@ impl Session {
         }
         let wanted = sql.as_ref().map_or(0, Sql::parameters).max(types.len());
         types.resize(wanted, 0);
-        types.iter_mut().filter(|oid| **oid == 0).for_each(|oid| *oid = TEXT_OID);
-        let columns = sql.as_ref().map_or_else(Vec::new, |sql| self.columns_of(sql, database));
-        self.statements.insert(name.to_owned(), Prepared { sql, columns, types });
+        types
+            .iter_mut()
+            .filter(|oid| **oid == 0)
+            .for_each(|oid| *oid = TEXT_OID);
+        let columns = sql
+            .as_ref()
+            .map_or_else(Vec::new, |sql| self.columns_of(sql, database));
+        self.statements.insert(
+            name.to_owned(),
+            Prepared {
+                sql,
+                columns,
+                types,
+            },
+        );
         send_bare(&mut self.output, b'1');
         Ok(())
     }
@@ -92,25 +104,46 @@ impl Session {
             return Err(aborted());
         }
         if !portal.is_empty() && self.portals.contains_key(portal) {
-            return Err(Report::error("42P03", format!("cursor \"{portal}\" already exists")));
+            return Err(Report::error(
+                "42P03",
+                format!("cursor \"{portal}\" already exists"),
+            ));
         }
         self.check_plan(&prepared, database)?;
         let number = prepared.sql.as_ref().map_or(0, Sql::parameters);
-        let token = number.checked_sub(1).and_then(|at| values.get(at).cloned().flatten());
-        let Prepared { sql, columns, .. } = prepared;
-        let portal_made = Portal { sql, columns, token, rows: None, tag: String::new() };
+        let token = number
+            .checked_sub(1)
+            .and_then(|at| values.get(at).cloned().flatten());
+        let Prepared { sql, .. } = prepared;
+        let columns = sql
+            .as_ref()
+            .map_or_else(Vec::new, |sql| self.columns_of(sql, database));
+        let portal_made = Portal {
+            sql,
+            columns,
+            token,
+            rows: None,
+            tag: String::new(),
+        };
         self.portals.insert(portal.to_owned(), portal_made);
         send_bare(&mut self.output, b'2');
         Ok(())
     }
 
     /// A plan made before its columns changed does not run.
-    pub(super) fn check_plan(&self, prepared: &Prepared, database: &Database) -> Result<(), Report> {
-        let now = prepared.sql.as_ref().map_or_else(Vec::new, |sql| self.columns_of(sql, database));
-        if now == prepared.columns {
+    pub(super) fn check_plan(
+        &self,
+        prepared: &Prepared,
+        database: &Database,
+    ) -> Result<(), Report> {
+        let sql = prepared.sql.as_ref().filter(|sql| sql.is_planned());
+        if sql.is_none_or(|sql| self.columns_of(sql, database) == prepared.columns) {
             return Ok(());
         }
-        Err(Report::error("0A000", "cached plan must not change result type"))
+        Err(Report::error(
+            "0A000",
+            "cached plan must not change result type",
+        ))
     }
 
     pub(super) fn prepared(&self, name: &str) -> Result<&Prepared, Report> {
@@ -141,7 +174,10 @@ impl Session {
             self.check_plan(&prepared, database)?;
             let count = i16::try_from(prepared.types.len()).map_err(|_| malformed())?;
             let body = Body::default().int16(count);
-            let body = prepared.types.iter().fold(body, |body, &oid| body.int32(oid));
+            let body = prepared
+                .types
+                .iter()
+                .fold(body, |body, &oid| body.int32(oid));
             body.send(&mut self.output, b't');
             prepared.columns
         } else {
@@ -198,14 +234,19 @@ impl Session {
         {
             "ran".clone_into(&mut portal.tag);
         }
-        let source = Source::Execute { portal: name, rows_max };
+        let source = Source::Execute {
+            portal: name,
+            rows_max,
+        };
         self.start(sql, portal.token, source, false, now, database);
         Ok(())
     }
 
     /// Sends rows of a portal that has run, as many as are asked for.
     pub(super) fn send_rows_of(&mut self, name: &str, rows_max: usize) {
-        let Some(portal) = self.portals.get_mut(name) else { return };
+        let Some(portal) = self.portals.get_mut(name) else {
+            return;
+        };
         let Some(rows) = &mut portal.rows else { return };
         let mut sent = 0usize;
         while rows_max == 0 || sent < rows_max {

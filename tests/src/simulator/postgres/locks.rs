@@ -45,7 +45,11 @@ impl Lock {
             other != who && (mode == Mode::Exclusive || held == Mode::Exclusive)
         };
         let holders = self.holders.iter().map(|(&other, &held)| (other, held));
-        let ahead = self.queue.iter().take_while(|(other, _)| *other != who).copied();
+        let ahead = self
+            .queue
+            .iter()
+            .take_while(|(other, _)| *other != who)
+            .copied();
         !holders.chain(ahead).any(|entry| conflicts(&entry))
     }
 }
@@ -54,7 +58,11 @@ impl Locks {
     /// Takes a lock or waits in its queue; says whether it is held now.
     pub fn acquire(&mut self, who: SessionId, key: LockKey, mode: Mode) -> bool {
         let lock = self.table.entry(key).or_default();
-        if lock.holders.get(&who).is_some_and(|&held| held == Mode::Exclusive || held == mode) {
+        if lock
+            .holders
+            .get(&who)
+            .is_some_and(|&held| held == Mode::Exclusive || held == mode)
+        {
             return true;
         }
         if !lock.is_free_for(who, mode) {
@@ -70,12 +78,16 @@ impl Locks {
 
     /// Whether `acquire` would succeed.
     pub fn is_free_for(&self, who: SessionId, key: LockKey, mode: Mode) -> bool {
-        self.table.get(&key).is_none_or(|lock| lock.is_free_for(who, mode))
+        self.table
+            .get(&key)
+            .is_none_or(|lock| lock.is_free_for(who, mode))
     }
 
     /// Whether the session holds it.
     pub fn holds(&self, who: SessionId, key: LockKey) -> bool {
-        self.table.get(&key).is_some_and(|lock| lock.holders.contains_key(&who))
+        self.table
+            .get(&key)
+            .is_some_and(|lock| lock.holders.contains_key(&who))
     }
 
     /// Gives back or stops waiting for every lock of the session that `is_meant` names.
@@ -94,7 +106,8 @@ impl Locks {
         if let Some(lock) = self.table.get_mut(&key) {
             lock.queue.retain(|(other, _)| *other != who);
         }
-        self.table.retain(|_, lock| !lock.holders.is_empty() || !lock.queue.is_empty());
+        self.table
+            .retain(|_, lock| !lock.holders.is_empty() || !lock.queue.is_empty());
     }
 
     /// Whether nobody holds or waits for anything.

@@ -44,13 +44,20 @@ const GSS: i32 = (1234 << 16) | 5680;
 impl Login {
     pub(super) fn new(users: Users, salt: u64) -> Self {
         let salt = core::array::from_fn(|at| (salt >> (8 * at)) as u8);
-        Self { users, salt, startup: None, cancel: None }
+        Self {
+            users,
+            salt,
+            startup: None,
+            cancel: None,
+        }
     }
 
     /// Whether a complete message of this phase lies in `input`.
     pub(super) fn has_message(&self, input: &[u8]) -> bool {
         let at = if self.startup.is_some() { 1 } else { 0 };
-        let Some(length) = input.get(at..at + 4) else { return false };
+        let Some(length) = input.get(at..at + 4) else {
+            return false;
+        };
         let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
         usize::try_from(length).is_ok_and(|length| length < 4 || input.len() >= at + length)
     }
@@ -59,7 +66,9 @@ impl Login {
 impl Session {
     /// Takes one message of the login. Call when `has_message`.
     pub(super) fn take_login_message(&mut self, database: &mut Database) {
-        let Phase::Login(login) = &self.phase else { return };
+        let Phase::Login(login) = &self.phase else {
+            return;
+        };
         if login.startup.is_some() {
             match crate::simulator::wire::take_frame(&mut self.input) {
                 Ok(Some(frame)) => self.take_password(&frame, database),
@@ -67,9 +76,18 @@ impl Session {
             }
             return;
         }
-        let length = self.input.first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes));
-        let Some(end) = usize::try_from(length).ok().filter(|end| (8..=10_000).contains(end)) else {
-            self.die(&Report::fatal("08P01", "invalid length of startup packet"), database);
+        let length = self
+            .input
+            .first_chunk()
+            .map_or(0, |bytes| i32::from_be_bytes(*bytes));
+        let Some(end) = usize::try_from(length)
+            .ok()
+            .filter(|end| (8..=10_000).contains(end))
+        else {
+            self.die(
+                &Report::fatal("08P01", "invalid length of startup packet"),
+                database,
+            );
             return;
         };
         let packet: Vec<u8> = self.input.drain(..end).skip(4).collect();
@@ -81,7 +99,9 @@ impl Session {
         match fields.int32() {
             Some(SSL | GSS) => self.output.push(b'N'),
             Some(CANCEL) => {
-                let Phase::Login(login) = &mut self.phase else { return };
+                let Phase::Login(login) = &mut self.phase else {
+                    return;
+                };
                 if let (Some(pid), Some(secret)) = (fields.int32(), fields.int32()) {
                     login.cancel = Some((pid.cast_unsigned(), secret.cast_unsigned()));
                 }
@@ -89,23 +109,33 @@ impl Session {
             Some(PROTOCOL) => match pairs(fields) {
                 Some(pairs) => self.begin_login(pairs, database),
                 None => {
-                    self.die(&Report::fatal("08P01", "invalid startup packet layout"), database);
+                    self.die(
+                        &Report::fatal("08P01", "invalid startup packet layout"),
+                        database,
+                    );
                 }
             },
-            _ => self.die(&Report::fatal("0A000", "unsupported frontend protocol"), database),
+            _ => self.die(
+                &Report::fatal("0A000", "unsupported frontend protocol"),
+                database,
+            ),
         }
     }
 
     /// The cancel request of a session that is one, which then is over.
     pub(super) fn take_cancel(&mut self) -> Option<(u32, u32)> {
-        let Phase::Login(login) = &mut self.phase else { return None };
+        let Phase::Login(login) = &mut self.phase else {
+            return None;
+        };
         let cancel = login.cancel.take()?;
         self.phase = Phase::Ended;
         Some(cancel)
     }
 
     fn begin_login(&mut self, pairs: BTreeMap<String, String>, database: &mut Database) {
-        let Phase::Login(login) = &mut self.phase else { return };
+        let Phase::Login(login) = &mut self.phase else {
+            return;
+        };
         let user = pairs.get("user").cloned().unwrap_or_default();
         let asks = login.users.get(&user).map(|(asks, _)| *asks);
         let salt = login.salt;
@@ -117,15 +147,26 @@ impl Session {
             }
             Some(Asks::Nothing) => self.let_in(database),
             Some(Asks::Password) => Body::default().int32(3).send(&mut self.output, b'R'),
-            Some(Asks::Md5) => Body::default().int32(5).raw(&salt).send(&mut self.output, b'R'),
+            Some(Asks::Md5) => Body::default()
+                .int32(5)
+                .raw(&salt)
+                .send(&mut self.output, b'R'),
         }
     }
 
     fn take_password(&mut self, frame: &Frame, database: &mut Database) {
-        let Phase::Login(login) = &self.phase else { return };
-        let user = login.startup.as_ref().and_then(|pairs| pairs.get("user")).cloned();
+        let Phase::Login(login) = &self.phase else {
+            return;
+        };
+        let user = login
+            .startup
+            .as_ref()
+            .and_then(|pairs| pairs.get("user"))
+            .cloned();
         let user = user.unwrap_or_default();
-        let Some((asks, password)) = login.users.get(&user) else { return };
+        let Some((asks, password)) = login.users.get(&user) else {
+            return;
+        };
         let expected = match asks {
             Asks::Md5 => md5_hash(user.as_bytes(), password.as_bytes(), login.salt),
             Asks::Nothing | Asks::Password => password.clone(),
@@ -147,7 +188,9 @@ impl Session {
     }
 
     fn let_in(&mut self, database: &mut Database) {
-        let Phase::Login(login) = &self.phase else { return };
+        let Phase::Login(login) = &self.phase else {
+            return;
+        };
         let pairs = login.startup.clone().unwrap_or_default();
         self.user = pairs.get("user").cloned().unwrap_or_default();
         Body::default().int32(0).send(&mut self.output, b'R');
@@ -162,7 +205,13 @@ impl Session {
                 continue;
             }
             if let Err(report) = self.settings.start_with(&name.to_ascii_lowercase(), value) {
-                self.die(&Report { severity: "FATAL", ..report }, database);
+                self.die(
+                    &Report {
+                        severity: "FATAL",
+                        ..report
+                    },
+                    database,
+                );
                 return;
             }
         }
@@ -170,7 +219,9 @@ impl Session {
         for (name, value) in self.settings.take_changes() {
             super::report::send_setting(&mut self.output, name, &value);
         }
-        let body = Body::default().int32(self.pid.cast_signed()).int32(self.secret.cast_signed());
+        let body = Body::default()
+            .int32(self.pid.cast_signed())
+            .int32(self.secret.cast_signed());
         body.send(&mut self.output, b'K');
         self.send_ready();
     }
@@ -195,4 +246,3 @@ fn pairs(mut fields: Fields<'_>) -> Option<BTreeMap<String, String>> {
         }
     }
 }
-

@@ -17,7 +17,9 @@ impl Session {
         if let Phase::Login(login) = &self.phase {
             return login.has_message(&self.input);
         }
-        let Some(header) = self.input.first_chunk::<5>() else { return false };
+        let Some(header) = self.input.first_chunk::<5>() else {
+            return false;
+        };
         let length = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
         usize::try_from(length).is_ok_and(|length| length < 4 || self.input.len() > length)
             || length < 0
@@ -88,7 +90,9 @@ impl Session {
     }
 
     fn take_copy_message(&mut self, frame: &Frame, database: &mut Database) {
-        let Phase::CopyIn { source, data } = &mut self.phase else { return };
+        let Phase::CopyIn { source, data } = &mut self.phase else {
+            return;
+        };
         let source = source.clone();
         match frame.tag {
             b'd' => data.extend(&frame.body),
@@ -118,7 +122,9 @@ impl Session {
         let tokens: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         for token in &tokens {
             self.log_execution(token, true, database);
-            self.transaction.changes.push(Change::Token((*token).to_owned()));
+            self.transaction
+                .changes
+                .push(Change::Token((*token).to_owned()));
         }
         let tag = format!("COPY {}", tokens.len());
         self.complete(&tag, &source, database);

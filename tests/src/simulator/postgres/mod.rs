@@ -47,7 +47,13 @@ impl Node {
     /// A node without sessions.
     pub fn new(users: Users, service: Service, mut prng: Prng) -> Self {
         let database = Database::new(service, prng.fork());
-        Self { database, users, sessions: BTreeMap::new(), sessions_made: 0, prng }
+        Self {
+            database,
+            users,
+            sessions: BTreeMap::new(),
+            sessions_made: 0,
+            prng,
+        }
     }
 
     /// A connection is accepted.
@@ -57,7 +63,8 @@ impl Node {
         let pid = 1000 + self.sessions_made as u32;
         let secret = self.prng.next() as u32;
         let login = Login::new(self.users.clone(), self.prng.next());
-        self.sessions.insert(id, Session::new(id, pid, secret, login));
+        self.sessions
+            .insert(id, Session::new(id, pid, secret, login));
         id
     }
 
@@ -66,6 +73,11 @@ impl Node {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.input.extend(bytes);
         }
+    }
+
+    /// How many sessions there ever were.
+    pub fn sessions_made(&self) -> u64 {
+        self.sessions_made
     }
 
     /// The sessions, by id.
@@ -80,14 +92,18 @@ impl Node {
 
     /// Takes the bytes that a session wants to send, up to `bytes_max`.
     pub fn take_output(&mut self, id: SessionId, bytes_max: usize) -> Vec<u8> {
-        let Some(session) = self.sessions.get_mut(&id) else { return Vec::new() };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Vec::new();
+        };
         let count = session.output.len().min(bytes_max);
         session.output.drain(..count).collect()
     }
 
     /// Does one step of a session.
     pub fn step(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         session.step(now, &mut self.database);
         if let Some((pid, secret)) = session.take_cancel() {
             self.cancel(pid, secret);
@@ -110,8 +126,28 @@ impl Node {
 
     /// An operator ends a session.
     pub fn terminate(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self
+            .sessions
+            .get_mut(&id)
+            .filter(|session| session.is_logged_in())
+        {
             session.is_terminated = true;
+        }
+    }
+
+    /// A session that has logged in says something out of turn.
+    pub fn say(&mut self, id: SessionId, text: &str) {
+        if let Some(session) = self
+            .sessions
+            .get_mut(&id)
+            .filter(|session| session.is_logged_in())
+        {
+            let notice = report::Report {
+                severity: "NOTICE",
+                code: "00000",
+                message: text.into(),
+            };
+            notice.send(&mut session.output);
         }
     }
 
@@ -135,7 +171,11 @@ impl Node {
     pub fn run(&mut self, id: SessionId) -> Vec<u8> {
         let now = Instant(u64::MAX);
         let mut said = Vec::new();
-        while self.sessions.get(&id).is_some_and(|session| session.is_ready(now, &self.database)) {
+        while self
+            .sessions
+            .get(&id)
+            .is_some_and(|session| session.is_ready(now, &self.database))
+        {
             self.step(id, now);
             said.append(&mut self.take_output(id, usize::MAX));
         }

@@ -11,7 +11,7 @@ use manifold_core::time::Instant;
 use super::database::Database;
 use super::locks::{LockKey, Mode};
 use super::messages::aborted;
-use super::report::{Report, send_bare, send_columns, send_complete, send_row};
+use super::report::{Report, Row, send_bare, send_columns, send_complete, send_row};
 use super::session::{Phase, Session, Source, Task};
 use super::transaction::Block;
 use crate::simulator::statement::{Advisory, Argument, Read, Sql, parse};
@@ -21,7 +21,7 @@ use crate::simulator::wire::{Body, Fields};
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Answer {
     pub columns: Vec<String>,
-    pub rows: Vec<Vec<Vec<u8>>>,
+    pub rows: Vec<Row>,
     pub tag: String,
     pub copy: Option<Copying>,
 }
@@ -54,7 +54,9 @@ impl Session {
 
     /// Begins the next statement of a Query.
     pub(super) fn next_of_query(&mut self, now: Instant, database: &mut Database) {
-        let Some((rest, several)) = &mut self.query else { return };
+        let Some((rest, several)) = &mut self.query else {
+            return;
+        };
         let several = *several;
         match rest.pop_front() {
             Some(sql) => self.start(sql, None, Source::Query, several, now, database),
@@ -92,7 +94,13 @@ impl Session {
         };
         let until = now + database.service_time() + delay_of(&sql);
         let wait = lock_of(&sql);
-        self.task = Some(Task { sql, token, source, until, wait });
+        self.task = Some(Task {
+            sql,
+            token,
+            source,
+            until,
+            wait,
+        });
     }
 
     /// Goes on with a statement: it waits, fails or runs.
@@ -123,12 +131,23 @@ impl Session {
     fn answer(&mut self, answer: Answer, source: &Source, database: &mut Database) {
         match answer.copy {
             Some(Copying::In) => {
-                Body::default().raw(&[0]).int16(1).int16(0).send(&mut self.output, b'G');
-                self.phase = Phase::CopyIn { source: source.clone(), data: Vec::new() };
+                Body::default()
+                    .raw(&[0])
+                    .int16(1)
+                    .int16(0)
+                    .send(&mut self.output, b'G');
+                self.phase = Phase::CopyIn {
+                    source: source.clone(),
+                    data: Vec::new(),
+                };
                 return;
             }
             Some(Copying::Out(line)) => {
-                Body::default().raw(&[0]).int16(1).int16(0).send(&mut self.output, b'H');
+                Body::default()
+                    .raw(&[0])
+                    .int16(1)
+                    .int16(0)
+                    .send(&mut self.output, b'H');
                 Body::default().raw(&line).send(&mut self.output, b'd');
                 send_bare(&mut self.output, b'c');
             }
@@ -138,7 +157,10 @@ impl Session {
             Source::Query => {
                 if !answer.columns.is_empty() {
                     send_columns(&mut self.output, &answer.columns);
-                    answer.rows.iter().for_each(|row| send_row(&mut self.output, row));
+                    answer
+                        .rows
+                        .iter()
+                        .for_each(|row| send_row(&mut self.output, row));
                 }
                 self.complete(&answer.tag, source, database);
             }
@@ -185,7 +207,10 @@ impl Session {
 
     /// A notice or warning, unless the session does not want to hear of it.
     pub(super) fn notice(&mut self, report: &Report) {
-        let wanted = self.settings.value("client_min_messages").unwrap_or_default();
+        let wanted = self
+            .settings
+            .value("client_min_messages")
+            .unwrap_or_default();
         let is_wanted = match report.severity {
             "WARNING" => wanted != "error",
             _ => wanted == "notice",
@@ -202,9 +227,10 @@ pub(super) fn syntax_error() -> Report {
 
 fn delay_of(sql: &Sql) -> Duration {
     match sql {
-        Sql::Read { read: Read::Slow(wait_ms) | Read::Crawl(wait_ms), .. } => {
-            Duration::from_millis(u64::from(*wait_ms))
-        }
+        Sql::Read {
+            read: Read::Slow(wait_ms) | Read::Crawl(wait_ms),
+            ..
+        } => Duration::from_millis(u64::from(*wait_ms)),
         _ => Duration::ZERO,
     }
 }
@@ -213,10 +239,13 @@ fn lock_of(sql: &Sql) -> Option<(LockKey, Mode)> {
     match sql {
         Sql::Touch { row, .. } => Some((LockKey::Row(*row), Mode::Exclusive)),
         Sql::Lock => Some((LockKey::Board, Mode::Exclusive)),
-        Sql::Read { read: Read::Board, .. } => Some((LockKey::Board, Mode::Shared)),
-        Sql::Advisory { act: Advisory::Lock, key } => {
-            Some((LockKey::Advisory(*key), Mode::Exclusive))
-        }
+        Sql::Read {
+            read: Read::Board, ..
+        } => Some((LockKey::Board, Mode::Shared)),
+        Sql::Advisory {
+            act: Advisory::Lock,
+            key,
+        } => Some((LockKey::Advisory(*key), Mode::Exclusive)),
         _ => None,
     }
 }

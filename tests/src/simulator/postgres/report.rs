@@ -18,23 +18,43 @@ pub struct Report {
 impl Report {
     /// An ERROR.
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
-        Self { severity: "ERROR", code, message: message.into() }
+        Self {
+            severity: "ERROR",
+            code,
+            message: message.into(),
+        }
     }
 
     /// A FATAL.
     pub fn fatal(code: &'static str, message: impl Into<String>) -> Self {
-        Self { severity: "FATAL", code, message: message.into() }
+        Self {
+            severity: "FATAL",
+            code,
+            message: message.into(),
+        }
     }
 
     /// A WARNING.
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
-        Self { severity: "WARNING", code, message: message.into() }
+        Self {
+            severity: "WARNING",
+            code,
+            message: message.into(),
+        }
     }
 
     /// Writes it, as an error or as a notice by its severity.
     pub fn send(&self, out: &mut Vec<u8>) {
-        let tag = if matches!(self.severity, "ERROR" | "FATAL") { b'E' } else { b'N' };
-        let body = Body::default().raw(b"S").text(self.severity).raw(b"V").text(self.severity);
+        let tag = if matches!(self.severity, "ERROR" | "FATAL") {
+            b'E'
+        } else {
+            b'N'
+        };
+        let body = Body::default()
+            .raw(b"S")
+            .text(self.severity)
+            .raw(b"V")
+            .text(self.severity);
         let body = body.raw(b"C").text(self.code).raw(b"M").text(&self.message);
         body.raw(&[0]).send(out, tag);
     }
@@ -45,16 +65,31 @@ pub fn send_columns(out: &mut Vec<u8>, columns: &[String]) {
     let count = i16::try_from(columns.len()).expect("few columns");
     let mut body = Body::default().int16(count);
     for column in columns {
-        body = body.text(column).int32(0).int16(0).int32(25).int16(-1).int32(-1).int16(0);
+        body = body
+            .text(column)
+            .int32(0)
+            .int16(0)
+            .int32(25)
+            .int16(-1)
+            .int32(-1)
+            .int16(0);
     }
     body.send(out, b'T');
 }
 
+/// The values of a row; `None` is NULL.
+pub type Row = Vec<Option<Vec<u8>>>;
+
 /// DataRow.
-pub fn send_row(out: &mut Vec<u8>, values: &[Vec<u8>]) {
+pub fn send_row(out: &mut Vec<u8>, values: &Row) {
     let count = i16::try_from(values.len()).expect("few columns");
-    let body = Body::default().int16(count);
-    values.iter().fold(body, |body, value| body.sized(value)).send(out, b'D');
+    let body = values
+        .iter()
+        .fold(Body::default().int16(count), |body, value| match value {
+            Some(value) => body.sized(value),
+            None => body.int32(-1),
+        });
+    body.send(out, b'D');
 }
 
 /// CommandComplete.
@@ -69,7 +104,11 @@ pub fn send_setting(out: &mut Vec<u8>, name: &str, value: &str) {
 
 /// NotificationResponse.
 pub fn send_notification(out: &mut Vec<u8>, pid: i32, channel: &str, payload: &str) {
-    Body::default().int32(pid).text(channel).text(payload).send(out, b'A');
+    Body::default()
+        .int32(pid)
+        .text(channel)
+        .text(payload)
+        .send(out, b'A');
 }
 
 /// A message without a body: ParseComplete, NoData …

@@ -11,7 +11,7 @@ use super::SessionId;
 use super::database::Database;
 use super::locks::{LockKey, Mode};
 use super::login::Login;
-use super::report::{Report, send_notification, send_setting};
+use super::report::{Report, Row, send_notification, send_setting};
 use super::settings::Settings;
 use super::transaction::{Block, Cursor, Transaction};
 use crate::simulator::statement::Sql;
@@ -80,7 +80,7 @@ pub(super) struct Portal {
     pub columns: Vec<String>,
     pub token: Option<String>,
     /// The rows that were not sent yet, last first, once it has run.
-    pub rows: Option<Vec<Vec<Vec<u8>>>>,
+    pub rows: Option<Vec<Row>>,
     pub tag: String,
 }
 
@@ -179,16 +179,21 @@ impl Session {
         match &self.task {
             Some(_) if self.is_cancelled => true,
             Some(task) if task.until > now => false,
-            Some(task) => {
-                task.wait.is_none_or(|(key, mode)| database.locks.is_free_for(self.id, key, mode))
-            }
-            None => self.query.is_some() || self.has_message(),
+            Some(task) => task
+                .wait
+                .is_none_or(|(key, mode)| database.locks.is_free_for(self.id, key, mode)),
+            None => self.is_mid_query() || self.has_message(),
         }
     }
 
     /// When a step may become possible without anything else happening.
     pub fn next_time(&self) -> Option<Instant> {
         self.task.as_ref().map(|task| task.until)
+    }
+
+    /// Whether a Query has more to do without another message.
+    fn is_mid_query(&self) -> bool {
+        self.query.is_some() && !matches!(self.phase, Phase::CopyIn { .. })
     }
 
     /// Does one step. Call when `is_ready`.
@@ -198,10 +203,15 @@ impl Session {
             self.die(&Report::fatal("57P01", text), database);
         } else if let Some(task) = self.task.take() {
             self.continue_task(task, database);
-        } else if self.query.is_some() {
+        } else if self.is_mid_query() {
             self.next_of_query(now, database);
         } else {
             self.take_message(now, database);
+        }
+        let is_waiting = self.task.is_none() && !self.is_mid_query() && !self.has_message();
+        if is_waiting {
+            // A cancel that found nothing to stop is forgotten.
+            self.is_cancelled = false;
         }
     }
 
@@ -235,7 +245,9 @@ impl Session {
         if self.transaction.block == Block::Idle {
             self.send_notifications();
         }
-        Body::default().raw(&[self.status()]).send(&mut self.output, b'Z');
+        Body::default()
+            .raw(&[self.status()])
+            .send(&mut self.output, b'Z');
     }
 
     /// What ReadyForQuery says of the transaction.
@@ -263,7 +275,8 @@ impl Session {
         if !self.channels.contains(channel) || self.has_ended() {
             return;
         }
-        self.notifications.push((pid, channel.to_owned(), payload.to_owned()));
+        self.notifications
+            .push((pid, channel.to_owned(), payload.to_owned()));
         let is_idle = matches!(self.phase, Phase::Ready)
             && self.transaction.block == Block::Idle
             && self.task.is_none()
@@ -282,6 +295,9 @@ impl Session {
             (!self.channels.is_empty(), "LISTEN"),
             (held, "cursor WITH HOLD"),
         ];
-        states.iter().find(|(is_there, _)| *is_there).map(|(_, name)| *name)
+        states
+            .iter()
+            .find(|(is_there, _)| *is_there)
+            .map(|(_, name)| *name)
     }
 }

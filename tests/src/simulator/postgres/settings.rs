@@ -20,36 +20,64 @@ struct Known {
 }
 
 const fn known(name: &'static str, default: &'static str, is_reported: bool) -> Known {
-    Known { name, default, is_reported, is_open: true }
+    Known {
+        name,
+        default,
+        is_reported,
+        is_open: true,
+    }
 }
 
 const fn fixed(name: &'static str, default: &'static str) -> Known {
-    Known { name, default, is_reported: true, is_open: false }
+    Known {
+        name,
+        default,
+        is_reported: true,
+        is_open: false,
+    }
 }
 
 /// By name in lower case; the order is the order of the first reports.
 const KNOWN: [(&str, Known); 17] = [
     ("application_name", known("application_name", "", true)),
     ("client_encoding", known("client_encoding", "UTF8", true)),
-    ("client_min_messages", known("client_min_messages", "notice", false)),
+    (
+        "client_min_messages",
+        known("client_min_messages", "notice", false),
+    ),
     ("datestyle", known("DateStyle", "ISO, MDY", true)),
-    ("default_transaction_read_only", known("default_transaction_read_only", "off", true)),
-    ("extra_float_digits", known("extra_float_digits", "1", false)),
+    (
+        "default_transaction_read_only",
+        known("default_transaction_read_only", "off", true),
+    ),
+    (
+        "extra_float_digits",
+        known("extra_float_digits", "1", false),
+    ),
     ("in_hot_standby", fixed("in_hot_standby", "off")),
     ("integer_datetimes", fixed("integer_datetimes", "on")),
     ("intervalstyle", known("IntervalStyle", "postgres", true)),
     ("is_superuser", fixed("is_superuser", "off")),
-    ("search_path", known("search_path", "\"$user\", public", false)),
+    (
+        "search_path",
+        known("search_path", "\"$user\", public", false),
+    ),
     ("server_encoding", fixed("server_encoding", "UTF8")),
     ("server_version", fixed("server_version", "15.18")),
-    ("standard_conforming_strings", known("standard_conforming_strings", "on", true)),
+    (
+        "standard_conforming_strings",
+        known("standard_conforming_strings", "on", true),
+    ),
     ("statement_timeout", known("statement_timeout", "0", false)),
     ("timezone", known("TimeZone", "UTC", true)),
     ("work_mem", known("work_mem", "4MB", false)),
 ];
 
 fn find(name: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|(lower, _)| *lower == name).map(|(_, known)| known)
+    KNOWN
+        .iter()
+        .find(|(lower, _)| *lower == name)
+        .map(|(_, known)| known)
 }
 
 /// All layers of one session's settings.
@@ -96,7 +124,8 @@ impl Settings {
 
     /// RESET of one.
     pub fn reset(&mut self, name: &str) -> Result<(), Report> {
-        self.value(name).map_or_else(|| Err(unknown(name)), |_| Ok(()))?;
+        self.value(name)
+            .map_or_else(|| Err(unknown(name)), |_| Ok(()))?;
         if find(name).is_some_and(|known| !known.is_open) {
             return Err(unchangeable(name));
         }
@@ -113,9 +142,13 @@ impl Settings {
     /// The value in force, if the name is known.
     pub fn value(&self, name: &str) -> Option<&str> {
         let layers = [&self.layers.local, &self.layers.session, &self.startup];
-        let set = layers.iter().find_map(|layer| layer.get(name)).map(String::as_str);
+        let set = layers
+            .iter()
+            .find_map(|layer| layer.get(name))
+            .map(String::as_str);
         let placeholder = || self.placeholders.contains(name).then_some("");
-        set.or_else(|| find(name).map(|known| known.default)).or_else(placeholder)
+        set.or_else(|| find(name).map(|known| known.default))
+            .or_else(placeholder)
     }
 
     /// The head of SHOW's column and the value.
@@ -155,12 +188,19 @@ impl Settings {
 
     /// The names that the session itself has set, with their values: what RESET ALL would undo.
     pub fn session_values(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.layers.session.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.layers
+            .session
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     fn canonical(&self, name: &str, value: &str) -> Result<String, Report> {
         let Some(known) = find(name) else {
-            return if name.contains('.') { Ok(value.to_owned()) } else { Err(unknown(name)) };
+            return if name.contains('.') {
+                Ok(value.to_owned())
+            } else {
+                Err(unknown(name))
+            };
         };
         if !known.is_open {
             return Err(unchangeable(name));
@@ -169,14 +209,20 @@ impl Settings {
         spell(name, value, current).ok_or_else(|| {
             Report::error(
                 "22023",
-                format!("invalid value for parameter \"{}\": \"{value}\"", known.name),
+                format!(
+                    "invalid value for parameter \"{}\": \"{value}\"",
+                    known.name
+                ),
             )
         })
     }
 }
 
 fn unknown(name: &str) -> Report {
-    Report::error("42704", format!("unrecognized configuration parameter \"{name}\""))
+    Report::error(
+        "42704",
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
 }
 
 fn unchangeable(name: &str) -> Report {
@@ -186,7 +232,9 @@ fn unchangeable(name: &str) -> Report {
 /// The node's own spelling of a value; `None` for a bad one.
 fn spell(name: &str, value: &str, current: &str) -> Option<String> {
     let one_of = |choices: &[&str]| {
-        let found = choices.iter().find(|choice| choice.eq_ignore_ascii_case(value));
+        let found = choices
+            .iter()
+            .find(|choice| choice.eq_ignore_ascii_case(value));
         found.map(|&choice| choice.to_owned())
     };
     match name {
@@ -194,9 +242,11 @@ fn spell(name: &str, value: &str, current: &str) -> Option<String> {
         "client_min_messages" => one_of(&["notice", "warning", "error"]),
         "datestyle" => spell_date_style(value, current),
         "default_transaction_read_only" | "standard_conforming_strings" => one_of(&["on", "off"]),
-        "extra_float_digits" => {
-            value.parse::<i32>().ok().filter(|digits| (-15..=3).contains(digits)).map(|digits| digits.to_string())
-        }
+        "extra_float_digits" => value
+            .parse::<i32>()
+            .ok()
+            .filter(|digits| (-15..=3).contains(digits))
+            .map(|digits| digits.to_string()),
         "intervalstyle" => one_of(&["postgres", "iso_8601", "sql_standard"]),
         "statement_timeout" => one_of(&["0", "30s", "60s"]),
         "timezone" => one_of(&["UTC", "Europe/Paris", "Asia/Tokyo", "America/Lima"]),
@@ -250,7 +300,10 @@ mod tests {
         assert_eq!(settings.take_changes().len(), 12);
         settings.set("timezone", "asia/tokyo", false).unwrap();
         settings.set("work_mem", "1MB", false).unwrap();
-        assert_eq!(settings.take_changes(), [("TimeZone", "Asia/Tokyo".to_owned())]);
+        assert_eq!(
+            settings.take_changes(),
+            [("TimeZone", "Asia/Tokyo".to_owned())]
+        );
         assert!(settings.take_changes().is_empty());
     }
 

@@ -71,7 +71,12 @@ impl Session {
             let begun = self.mark();
             let block = Block::Implicit;
             let read_only = self.settings.value("default_transaction_read_only") == Some("on");
-            self.transaction = Transaction { block, begun, read_only, ..Default::default() };
+            self.transaction = Transaction {
+                block,
+                begun,
+                read_only,
+                ..Default::default()
+            };
         }
     }
 
@@ -125,7 +130,9 @@ impl Session {
         self.settings.end_local();
         self.portals.clear();
         self.transaction = Transaction::default();
-        database.locks.release(self.id, |key| !matches!(key, LockKey::Advisory(_)));
+        database
+            .locks
+            .release(self.id, |key| !matches!(key, LockKey::Advisory(_)));
     }
 
     /// What an error does to the transaction.
@@ -134,7 +141,9 @@ impl Session {
             Block::Implicit => self.roll_back(database),
             Block::Open => {
                 self.transaction.block = Block::Failed;
-                database.locks.release(self.id, |key| !matches!(key, LockKey::Advisory(_)));
+                database
+                    .locks
+                    .release(self.id, |key| !matches!(key, LockKey::Advisory(_)));
             }
             Block::Idle | Block::Failed => {}
         }
@@ -191,7 +200,10 @@ impl Session {
             Savepoint::Release => ("RELEASE SAVEPOINT", self.transaction.block == Block::Open),
             Savepoint::Return => {
                 let block = self.transaction.block;
-                ("ROLLBACK TO SAVEPOINT", matches!(block, Block::Open | Block::Failed))
+                (
+                    "ROLLBACK TO SAVEPOINT",
+                    matches!(block, Block::Open | Block::Failed),
+                )
             }
         };
         if !is_open {
@@ -203,9 +215,16 @@ impl Session {
             self.transaction.savepoints.push((name.to_owned(), mark));
             return Ok(());
         }
-        let place = self.transaction.savepoints.iter().rposition(|(other, _)| other == name);
+        let place = self
+            .transaction
+            .savepoints
+            .iter()
+            .rposition(|(other, _)| other == name);
         let Some(place) = place else {
-            return Err(Report::error("3B001", format!("savepoint \"{name}\" does not exist")));
+            return Err(Report::error(
+                "3B001",
+                format!("savepoint \"{name}\" does not exist"),
+            ));
         };
         if act == Savepoint::Release {
             self.transaction.savepoints.truncate(place);

@@ -71,7 +71,9 @@ fn read(script: &mut Script) {
 fn slow(script: &mut Script) {
     let wait_ms = script.prng.between(0, u64::from(script.taste.slow_ms_max));
     let function = *script.prng.pick(&["slow", "crawl"]);
-    script.push_token("slow", |token| format!("SELECT {function}({token}, {wait_ms})"));
+    script.push_token("slow", |token| {
+        format!("SELECT {function}({token}, {wait_ms})")
+    });
 }
 
 fn push_seen(script: &mut Script, name: &str) {
@@ -89,7 +91,9 @@ fn written(script: &mut Script) {
 
 fn push_write(script: &mut Script) {
     let returning = *script.prng.pick(&["", " RETURNING token"]);
-    script.push_token("insert", |token| format!("INSERT INTO ledger VALUES ({token}){returning}"));
+    script.push_token("insert", |token| {
+        format!("INSERT INTO ledger VALUES ({token}){returning}")
+    });
 }
 
 fn write(script: &mut Script) {
@@ -100,7 +104,9 @@ fn write(script: &mut Script) {
 }
 
 fn push_touch(script: &mut Script, row: u64) {
-    script.push_token("touch", |token| format!("UPDATE tally SET token = {token} WHERE id = {row}"));
+    script.push_token("touch", |token| {
+        format!("UPDATE tally SET token = {token} WHERE id = {row}")
+    });
 }
 
 fn touch(script: &mut Script) {
@@ -213,7 +219,9 @@ fn set_local(script: &mut Script) {
 }
 
 fn show(script: &mut Script) {
-    let name = *script.prng.pick(&["work_mem", "DateStyle", "TIMEZONE", "server_version"]);
+    let name = *script
+        .prng
+        .pick(&["work_mem", "DateStyle", "TIMEZONE", "server_version"]);
     script.push_plain("show", &format!("SHOW {name}"));
 }
 
@@ -242,7 +250,9 @@ fn temporary(script: &mut Script) {
     let table = *script.prng.pick(&["temp_a", "temp_b"]);
     script.push_plain("create", &format!("CREATE TEMP TABLE {table}"));
     for _ in 0..script.prng.between(1, 3) {
-        script.push_token("fill", |token| format!("INSERT INTO {table} VALUES ({token})"));
+        script.push_token("fill", |token| {
+            format!("INSERT INTO {table} VALUES ({token})")
+        });
         script.push_plain("read", &format!("SELECT token FROM {table}"));
     }
     let text = match script.prng.below(3) {
@@ -282,45 +292,83 @@ fn named(script: &mut Script) {
         "SELECT seen($1, 'timezone')",
         "INSERT INTO ledger VALUES ($1)",
     ]);
-    let parse = Messages::default().parse(&name, text).describe(b'S', &name).sync();
+    let parse = Messages::default()
+        .parse(&name, text)
+        .describe(b'S', &name)
+        .sync();
     script.push("parse", parse, Vec::new());
     for _ in 0..script.prng.between(1, 3) {
         let token = script.token();
-        let messages = Messages::default().bind("", &name, &[&token]).execute("", 0).sync();
+        let messages = Messages::default()
+            .bind("", &name, &[&token])
+            .execute("", 0)
+            .sync();
         script.push("bind", messages, vec![token]);
     }
     match script.prng.below(3) {
-        0 => script.push("close", Messages::default().close(b'S', &name).sync(), Vec::new()),
+        0 => script.push(
+            "close",
+            Messages::default().close(b'S', &name).sync(),
+            Vec::new(),
+        ),
         1 => {
             script.push_plain("deallocate", &format!("DEALLOCATE {name}"));
             let token = script.token();
-            let messages = Messages::default().bind("", &name, &[&token]).execute("", 0).sync();
+            let messages = Messages::default()
+                .bind("", &name, &[&token])
+                .execute("", 0)
+                .sync();
             script.push("bind", messages, vec![token]);
         }
-        _ => script.push("parse", Messages::default().parse(&name, text).sync(), Vec::new()),
+        _ => script.push(
+            "parse",
+            Messages::default().parse(&name, text).sync(),
+            Vec::new(),
+        ),
     }
 }
 
 fn split_unnamed(script: &mut Script) {
-    let messages = Messages::default().parse("", "SELECT token($1)").describe(b'S', "").sync();
+    let messages = Messages::default()
+        .parse("", "SELECT token($1)")
+        .describe(b'S', "")
+        .sync();
     script.push("parse", messages, Vec::new());
     if script.prng.chance(300) {
         // A Query drops the unnamed statement, so that the Bind fails.
-        script.push("query", Messages::default().query("SHOW work_mem"), Vec::new());
+        script.push(
+            "query",
+            Messages::default().query("SHOW work_mem"),
+            Vec::new(),
+        );
     }
     for _ in 0..2 {
         let token = script.token();
-        let messages = Messages::default().bind("", "", &[&token]).execute("", 0).sync();
+        let messages = Messages::default()
+            .bind("", "", &[&token])
+            .execute("", 0)
+            .sync();
         script.push("bind", messages, vec![token]);
     }
 }
 
 fn flush(script: &mut Script) {
     let token = script.token();
-    let first = Messages::default().parse("", "SELECT token($1)").describe(b'S', "").bare(b'H');
-    let second = Messages::default().bind("", "", &[&token]).execute("", 0).sync();
+    let first = Messages::default()
+        .parse("", "SELECT token($1)")
+        .describe(b'S', "")
+        .bare(b'H');
+    let second = Messages::default()
+        .bind("", "", &[&token])
+        .execute("", 0)
+        .sync();
     let parts = vec![first.0, second.0];
-    script.ready.push_back(Unit { name: "flush", parts, tokens: vec![token], is_last: false });
+    script.ready.push_back(Unit {
+        name: "flush",
+        parts,
+        tokens: vec![token],
+        is_last: false,
+    });
 }
 
 fn row_limit(script: &mut Script) {
@@ -328,7 +376,11 @@ fn row_limit(script: &mut Script) {
     let text = format!("SELECT big('{token}', 5)");
     let portal = *script.prng.pick(&["", "p"]);
     let messages = Messages::default().parse("", &text).bind(portal, "", &[]);
-    let messages = messages.execute(portal, 2).execute(portal, 0).execute(portal, 0).sync();
+    let messages = messages
+        .execute(portal, 2)
+        .execute(portal, 0)
+        .execute(portal, 0)
+        .sync();
     script.push("row limit", messages, vec![token]);
 }
 
@@ -343,7 +395,10 @@ fn several_executes(script: &mut Script) {
             "SELECT written($1)",
             "SELECT fail($1)",
         ]);
-        messages = messages.parse("", text).bind("", "", &[&token]).describe(b'P', "");
+        messages = messages
+            .parse("", text)
+            .bind("", "", &[&token])
+            .describe(b'P', "");
         messages = messages.execute("", 0);
         tokens.push(token);
     }
@@ -363,7 +418,11 @@ fn several_statements(script: &mut Script) {
     };
     let leaves_open = text.ends_with("BEGIN; SELECT token('")
         || (text.contains("BEGIN;") && !text.contains("COMMIT;"));
-    script.push("several statements", Messages::default().query(&text), vec![one, two]);
+    script.push(
+        "several statements",
+        Messages::default().query(&text),
+        vec![one, two],
+    );
     if leaves_open {
         push_write(script);
         push_end(script);
@@ -403,7 +462,8 @@ fn hold_cursor(script: &mut Script) {
     script.push_plain("fetch", "FETCH held");
     script.push_token("token", |token| format!("SELECT token({token})"));
     script.push_plain("fetch", "FETCH held");
-    script.push_plain("close", *script.prng.clone().pick(&["CLOSE held", "CLOSE ALL"]));
+    let text = *script.prng.pick(&["CLOSE held", "CLOSE ALL"]);
+    script.push_plain("close", text);
 }
 
 fn copy(script: &mut Script) {
@@ -418,21 +478,37 @@ fn copy(script: &mut Script) {
     let lines = tokens.iter().fold(Messages::default(), |lines, token| {
         lines.copy_data(&format!("{token}\n"))
     });
-    let rest = if script.prng.chance(700) { lines.bare(b'c') } else { lines.copy_fail("no more") };
+    let rest = if script.prng.chance(700) {
+        lines.bare(b'c')
+    } else {
+        lines.copy_fail("no more")
+    };
     let parts = if script.prng.chance(500) {
         vec![messages.0, rest.0]
     } else {
         vec![[messages.0, rest.0].concat()]
     };
-    script.ready.push_back(Unit { name: "copy in", parts, tokens: tokens.into(), is_last: false });
+    script.ready.push_back(Unit {
+        name: "copy in",
+        parts,
+        tokens: tokens.into(),
+        is_last: false,
+    });
     written(script);
 }
 
 fn errors(script: &mut Script) {
     let messages = match script.prng.below(6) {
         0 => Messages::default().query("SELEC nonsense"),
-        1 => Messages::default().parse("", "nonsense").bind("", "", &[]).execute("", 0).sync(),
-        2 => Messages::default().bind("", "nowhere", &["x"]).execute("", 0).sync(),
+        1 => Messages::default()
+            .parse("", "nonsense")
+            .bind("", "", &[])
+            .execute("", 0)
+            .sync(),
+        2 => Messages::default()
+            .bind("", "nowhere", &["x"])
+            .execute("", 0)
+            .sync(),
         3 => Messages::default().execute("nowhere", 0).sync(),
         4 => Messages::default().describe(b'S', "nowhere").sync(),
         _ => Messages::default().query("SET no_such_setting = 1"),
@@ -444,14 +520,25 @@ fn errors(script: &mut Script) {
 
 fn odds(script: &mut Script) {
     match script.prng.below(7) {
-        0 => script.push("empty", Messages::default().query(" -- nothing"), Vec::new()),
+        0 => script.push(
+            "empty",
+            Messages::default().query(" -- nothing"),
+            Vec::new(),
+        ),
         1 => script.push("sync", Messages::default().sync(), Vec::new()),
-        2 => script.push("function call", Messages::default().function_call(1), Vec::new()),
+        2 => script.push(
+            "function call",
+            Messages::default().function_call(1),
+            Vec::new(),
+        ),
         3 => script.push("vacuum", Messages::default().query("VACUUM"), Vec::new()),
         4 => script.push_token("do", |token| format!("DO {token}")),
         5 => script.push_plain("commit", "COMMIT"),
         _ => {
-            let messages = Messages::default().parse("", "").bind("", "", &[]).execute("", 0);
+            let messages = Messages::default()
+                .parse("", "")
+                .bind("", "", &[])
+                .execute("", 0);
             script.push("empty", messages.sync(), Vec::new());
         }
     }
@@ -488,6 +575,8 @@ fn star(script: &mut Script) {
     let client = script.client.clone();
     let select = |token: &str| format!("SELECT star_{client}({token})");
     script.push_token("star", select);
-    script.push_token("alter", |token| format!("ALTER TABLE star_{client} ADD {token}"));
+    script.push_token("alter", |token| {
+        format!("ALTER TABLE star_{client} ADD {token}")
+    });
     script.push_token("star", select);
 }

@@ -25,6 +25,11 @@ pub fn split(text: &str) -> Option<Vec<Lexeme>> {
         let length = match first {
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
             '/' if rest.starts_with("/*") => rest.find("*/")? + 2,
+            'E' if rest.starts_with("E'") => {
+                let (value, length) = quoted(&rest[1..], '\'')?;
+                found.push(Lexeme::Text(value.replace("\\\\", "\\")));
+                length + 1
+            }
             '\'' | '"' => {
                 let (value, length) = quoted(rest, first)?;
                 found.push(Lexeme::Text(value));

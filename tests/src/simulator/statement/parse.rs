@@ -22,7 +22,10 @@ pub fn parse(text: &[u8]) -> Result<Vec<Sql>, Syntax> {
     }
     let lexemes = split(text).ok_or(Syntax)?;
     let pieces = lexemes.split(|lexeme| *lexeme == Lexeme::Sign(';'));
-    pieces.filter(|piece| !piece.is_empty()).map(|piece| statement(&view(piece))).collect()
+    pieces
+        .filter(|piece| !piece.is_empty())
+        .map(|piece| statement(&view(piece)))
+        .collect()
 }
 
 /// A lexeme in a form that patterns can name.
@@ -49,7 +52,9 @@ fn view(lexemes: &[Lexeme]) -> Vec<Item<'_>> {
 }
 
 fn statement(items: &[Item<'_>]) -> Result<Sql, Syntax> {
-    let Some(Word(first)) = items.first() else { return Err(Syntax) };
+    let Some(Word(first)) = items.first() else {
+        return Err(Syntax);
+    };
     match *first {
         "SELECT" => select(&items[1..]),
         "INSERT" | "UPDATE" | "LOCK" | "ALTER" | "VACUUM" | "DO" | "COPY" => write(items),
@@ -64,25 +69,66 @@ fn select(items: &[Item<'_>]) -> Result<Sql, Syntax> {
     if let [Word("TOKEN"), Word("FROM"), Word(name)] = items {
         return temporary(name).map(Sql::ReadTemp);
     }
-    let [Word(function), Sign('('), inside @ .., Sign(')')] = items else { return Err(Syntax) };
+    let [Word(function), Sign('('), inside @ .., Sign(')')] = items else {
+        return Err(Syntax);
+    };
     if let Some(read) = reading(function, inside) {
-        return Ok(Sql::Read { read, token: argument(inside.first())? });
+        return Ok(Sql::Read {
+            read,
+            token: argument(inside.first())?,
+        });
     }
     match (*function, inside) {
-        ("SET_CONFIG", &[Text(name), Sign(','), Text(value), Sign(','), Word(local)]) => {
-            Ok(Sql::Set {
-                name: name.to_ascii_lowercase(),
-                value: value.to_owned(),
-                local: local == "TRUE",
-                call: true,
-            })
-        }
-        ("PG_ADVISORY_LOCK", &[Number(key)]) => Ok(Sql::Advisory { act: Advisory::Lock, key }),
-        ("PG_TRY_ADVISORY_LOCK", &[Number(key)]) => Ok(Sql::Advisory { act: Advisory::Try, key }),
-        ("PG_ADVISORY_UNLOCK", &[Number(key)]) => Ok(Sql::Advisory { act: Advisory::Unlock, key }),
+        ("PG_CATALOG.CURRENT_SETTING", _) => current_settings(items),
+        (
+            "SET_CONFIG" | "PG_CATALOG.SET_CONFIG",
+            &[Text(name), Sign(','), Text(value), Sign(','), Word(local)],
+        ) => Ok(Sql::Set {
+            name: name.to_ascii_lowercase(),
+            value: value.to_owned(),
+            local: local == "TRUE",
+            call: true,
+        }),
+        ("PG_ADVISORY_LOCK", &[Number(key)]) => Ok(Sql::Advisory {
+            act: Advisory::Lock,
+            key,
+        }),
+        ("PG_TRY_ADVISORY_LOCK", &[Number(key)]) => Ok(Sql::Advisory {
+            act: Advisory::Try,
+            key,
+        }),
+        ("PG_ADVISORY_UNLOCK", &[Number(key)]) => Ok(Sql::Advisory {
+            act: Advisory::Unlock,
+            key,
+        }),
         ("PG_ADVISORY_UNLOCK_ALL", []) => Ok(Sql::UnlockAll),
         ("PG_BACKEND_PID", []) => Ok(Sql::Pid),
         _ => Err(Syntax),
+    }
+}
+
+fn current_settings(items: &[Item<'_>]) -> Result<Sql, Syntax> {
+    let mut names = Vec::new();
+    let mut rest = items;
+    loop {
+        let [
+            Word("PG_CATALOG.CURRENT_SETTING"),
+            Sign('('),
+            Text(name),
+            Sign(','),
+            Word("TRUE"),
+            Sign(')'),
+            after @ ..,
+        ] = rest
+        else {
+            return Err(Syntax);
+        };
+        names.push((*name).to_owned());
+        match after {
+            [] => return Ok(Sql::Current(names)),
+            [Sign(','), after @ ..] => rest = after,
+            _ => return Err(Syntax),
+        }
     }
 }
 
@@ -112,33 +158,82 @@ fn argument(item: Option<&Item<'_>>) -> Result<Argument, Syntax> {
 
 fn write(items: &[Item<'_>]) -> Result<Sql, Syntax> {
     match items {
-        [Word("INSERT"), Word("INTO"), Word(table), Word("VALUES"), Sign('('), value, Sign(')'), rest @ ..] =>
-        {
+        [
+            Word("INSERT"),
+            Word("INTO"),
+            Word(table),
+            Word("VALUES"),
+            Sign('('),
+            value,
+            Sign(')'),
+            rest @ ..,
+        ] => {
             let token = argument(Some(value))?;
             match (*table, rest) {
-                ("LEDGER", []) => Ok(Sql::Insert { token, returning: false }),
-                ("LEDGER", [Word("RETURNING"), Word("TOKEN")]) => {
-                    Ok(Sql::Insert { token, returning: true })
-                }
+                ("LEDGER", []) => Ok(Sql::Insert {
+                    token,
+                    returning: false,
+                }),
+                ("LEDGER", [Word("RETURNING"), Word("TOKEN")]) => Ok(Sql::Insert {
+                    token,
+                    returning: true,
+                }),
                 ("LATE", []) => Ok(Sql::Late { token }),
-                (name, []) => Ok(Sql::FillTemp { name: temporary(name)?, token }),
+                (name, []) => Ok(Sql::FillTemp {
+                    name: temporary(name)?,
+                    token,
+                }),
                 _ => Err(Syntax),
             }
         }
-        [Word("UPDATE"), Word("TALLY"), Word("SET"), Word("TOKEN"), Sign('='), value, Word("WHERE"), Word("ID"), Sign('='), Number(row)] => {
-            Ok(Sql::Touch { token: argument(Some(value))?, row: *row })
-        }
+        [
+            Word("UPDATE"),
+            Word("TALLY"),
+            Word("SET"),
+            Word("TOKEN"),
+            Sign('='),
+            value,
+            Word("WHERE"),
+            Word("ID"),
+            Sign('='),
+            Number(row),
+        ] => Ok(Sql::Touch {
+            token: argument(Some(value))?,
+            row: *row,
+        }),
         [Word("LOCK"), Word("TABLE"), Word("BOARD")] => Ok(Sql::Lock),
-        [Word("ALTER"), Word("TABLE"), Word(table), Word("ADD"), value] => {
+        [
+            Word("ALTER"),
+            Word("TABLE"),
+            Word(table),
+            Word("ADD"),
+            value,
+        ] => {
             let client = star(table).ok_or(Syntax)?;
-            Ok(Sql::Alter { client, token: argument(Some(value))? })
+            Ok(Sql::Alter {
+                client,
+                token: argument(Some(value))?,
+            })
         }
         [Word("VACUUM")] => Ok(Sql::Vacuum),
-        [Word("DO"), value] => Ok(Sql::Do { token: argument(Some(value))? }),
+        [Word("DO"), value] => Ok(Sql::Do {
+            token: argument(Some(value))?,
+        }),
         [Word("COPY"), Word("LEDGER"), Word("FROM"), Word("STDIN")] => Ok(Sql::CopyIn),
-        [Word("COPY"), Sign('('), Word("SELECT"), Word("TOKEN"), Sign('('), value, Sign(')'), Sign(')'), Word("TO"), Word("STDOUT")] => {
-            Ok(Sql::CopyOut { token: argument(Some(value))? })
-        }
+        [
+            Word("COPY"),
+            Sign('('),
+            Word("SELECT"),
+            Word("TOKEN"),
+            Sign('('),
+            value,
+            Sign(')'),
+            Sign(')'),
+            Word("TO"),
+            Word("STDOUT"),
+        ] => Ok(Sql::CopyOut {
+            token: argument(Some(value))?,
+        }),
         _ => Err(Syntax),
     }
 }
@@ -160,7 +255,10 @@ fn transaction(items: &[Item<'_>]) -> Result<Sql, Syntax> {
 fn setting(items: &[Item<'_>]) -> Result<Sql, Syntax> {
     Ok(match items {
         [Word("RESET"), Word("ALL")] => Sql::ResetAll,
-        [Word("RESET"), Word(name)] => Sql::Reset(lower(name)),
+        [Word("RESET"), Word(name) | Text(name)] => Sql::Reset(lower(name)),
+        [Word("RESET"), Text(class), Sign('.'), Text(name)] => {
+            Sql::Reset(format!("{}.{}", lower(class), lower(name)))
+        }
         [Word("SHOW"), Word(name)] => Sql::Show(lower(name)),
         [Word("SET"), Word("LOCAL"), rest @ ..] => assignment(rest, true)?,
         [Word("SET"), Word("SESSION"), rest @ ..] | [Word("SET"), rest @ ..] => {
@@ -171,7 +269,9 @@ fn setting(items: &[Item<'_>]) -> Result<Sql, Syntax> {
 }
 
 fn assignment(items: &[Item<'_>], local: bool) -> Result<Sql, Syntax> {
-    let [Word(name), Sign('=') | Word("TO"), value] = items else { return Err(Syntax) };
+    let [Word(name), Sign('=') | Word("TO"), value] = items else {
+        return Err(Syntax);
+    };
     let value = match value {
         Word("DEFAULT") if !local => return Ok(Sql::Reset(lower(name))),
         Word(word) => lower(word),
@@ -179,7 +279,12 @@ fn assignment(items: &[Item<'_>], local: bool) -> Result<Sql, Syntax> {
         Number(number) => number.to_string(),
         Parameter(_) | Sign(_) => return Err(Syntax),
     };
-    Ok(Sql::Set { name: lower(name), value, local, call: false })
+    Ok(Sql::Set {
+        name: lower(name),
+        value,
+        local,
+        call: false,
+    })
 }
 
 fn session(items: &[Item<'_>]) -> Result<Sql, Syntax> {
@@ -191,9 +296,10 @@ fn session(items: &[Item<'_>]) -> Result<Sql, Syntax> {
         [Word("LISTEN"), Word(name)] => Sql::Listen(lower(name)),
         [Word("UNLISTEN"), Word(name)] => Sql::Unlisten(lower(name)),
         [Word("UNLISTEN"), Sign('*')] => Sql::UnlistenAll,
-        [Word("NOTIFY"), Word(name), Sign(','), Text(payload)] => {
-            Sql::Notify { channel: lower(name), payload: (*payload).to_owned() }
-        }
+        [Word("NOTIFY"), Word(name), Sign(','), Text(payload)] => Sql::Notify {
+            channel: lower(name),
+            payload: (*payload).to_owned(),
+        },
         [Word("DISCARD"), Word("ALL")] => Sql::DiscardAll,
         _ => return Err(Syntax),
     })
@@ -201,21 +307,50 @@ fn session(items: &[Item<'_>]) -> Result<Sql, Syntax> {
 
 fn named(items: &[Item<'_>]) -> Result<Sql, Syntax> {
     Ok(match items {
-        [Word("PREPARE"), Word(name), Word("AS"), inner @ ..] => {
-            Sql::Prepare { name: lower(name), inner: Box::new(statement(inner)?) }
-        }
-        [Word("EXECUTE"), Word(name)] => Sql::Execute { name: lower(name), values: Vec::new() },
-        [Word("EXECUTE"), Word(name), Sign('('), Text(value), Sign(')')] => {
-            Sql::Execute { name: lower(name), values: vec![(*value).to_owned()] }
-        }
+        [Word("PREPARE"), Word(name), Word("AS"), inner @ ..] => Sql::Prepare {
+            name: lower(name),
+            inner: Box::new(statement(inner)?),
+        },
+        [Word("EXECUTE"), Word(name)] => Sql::Execute {
+            name: lower(name),
+            values: Vec::new(),
+        },
+        [
+            Word("EXECUTE"),
+            Word(name),
+            Sign('('),
+            Text(value),
+            Sign(')'),
+        ] => Sql::Execute {
+            name: lower(name),
+            values: vec![(*value).to_owned()],
+        },
         [Word("DEALLOCATE"), Word("ALL")] => Sql::DeallocateAll,
         [Word("DEALLOCATE"), Word(name)] => Sql::Deallocate(lower(name)),
-        [Word("DECLARE"), Word(name), Word("CURSOR"), Word("FOR"), inner @ ..] => {
-            Sql::Declare { name: lower(name), hold: false, inner: Box::new(statement(inner)?) }
-        }
-        [Word("DECLARE"), Word(name), Word("CURSOR"), Word("WITH"), Word("HOLD"), Word("FOR"), inner @ ..] => {
-            Sql::Declare { name: lower(name), hold: true, inner: Box::new(statement(inner)?) }
-        }
+        [
+            Word("DECLARE"),
+            Word(name),
+            Word("CURSOR"),
+            Word("FOR"),
+            inner @ ..,
+        ] => Sql::Declare {
+            name: lower(name),
+            hold: false,
+            inner: Box::new(statement(inner)?),
+        },
+        [
+            Word("DECLARE"),
+            Word(name),
+            Word("CURSOR"),
+            Word("WITH"),
+            Word("HOLD"),
+            Word("FOR"),
+            inner @ ..,
+        ] => Sql::Declare {
+            name: lower(name),
+            hold: true,
+            inner: Box::new(statement(inner)?),
+        },
         [Word("FETCH"), Word(name)] => Sql::Fetch(lower(name)),
         [Word("CLOSE"), Word("ALL")] => Sql::CloseAll,
         [Word("CLOSE"), Word(name)] => Sql::CloseCursor(lower(name)),
@@ -234,7 +369,11 @@ fn star(word: &str) -> Option<String> {
 
 /// The name of a temporary table; all of them begin with `temp_`.
 fn temporary(word: &str) -> Result<String, Syntax> {
-    if word.starts_with("TEMP_") { Ok(lower(word)) } else { Err(Syntax) }
+    if word.starts_with("TEMP_") {
+        Ok(lower(word))
+    } else {
+        Err(Syntax)
+    }
 }
 
 #[cfg(test)]
@@ -249,10 +388,16 @@ mod tests {
 
     #[test]
     fn reads_tokens_from_literals_and_parameters() {
-        let literal = Sql::Read { read: Read::Token, token: Argument::Literal("c1-2".into()) };
+        let literal = Sql::Read {
+            read: Read::Token,
+            token: Argument::Literal("c1-2".into()),
+        };
         assert_eq!(one("SELECT token('c1-2')"), literal);
         assert_eq!(one("SELECT token($1)").parameters(), 1);
-        assert_eq!(one("INSERT INTO ledger VALUES ($1) RETURNING token").parameters(), 1);
+        assert_eq!(
+            one("INSERT INTO ledger VALUES ($1) RETURNING token").parameters(),
+            1
+        );
     }
 
     #[test]
@@ -278,12 +423,21 @@ mod tests {
             local,
             call,
         };
-        assert_eq!(one("SET work_mem = '8MB'"), set("work_mem", "8MB", false, false));
-        assert_eq!(one("SET LOCAL app.tenant TO 7"), set("app.tenant", "7", true, false));
+        assert_eq!(
+            one("SET work_mem = '8MB'"),
+            set("work_mem", "8MB", false, false)
+        );
+        assert_eq!(
+            one("SET LOCAL app.tenant TO 7"),
+            set("app.tenant", "7", true, false)
+        );
         assert_eq!(
             one("SELECT set_config('App.Tenant', 'x', false)"),
             set("app.tenant", "x", false, true)
         );
-        assert_eq!(one("SET work_mem TO DEFAULT"), Sql::Reset("work_mem".into()));
+        assert_eq!(
+            one("SET work_mem TO DEFAULT"),
+            Sql::Reset("work_mem".into())
+        );
     }
 }

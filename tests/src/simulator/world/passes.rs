@@ -1,0 +1,124 @@
+//! A shard's pass: events in, operations out, in the order that the core asks for.
+//!
+//! Knows the calls of a shard. Invariant: `finish_pass` runs once per pass and every operation is
+//! carried out before the next pass.
+
+use std::sync::Arc;
+
+use manifold_core::permits::Permits;
+use manifold_core::shard::Shard;
+use manifold_core::time::Instant;
+
+use super::World;
+use crate::simulator::driver::{Driver, Happening};
+use crate::simulator::network::Network;
+
+/// A shard and its driver.
+#[derive(Debug)]
+pub struct SimShard {
+    /// The core.
+    pub shard: Shard,
+    /// Its driver.
+    pub driver: Driver,
+    /// The permits that it shares with the others.
+    pub permits: Arc<Permits>,
+}
+
+/// How long the shards may take to finish what is in flight at the end, in milliseconds.
+const DRAIN_MS: u64 = 1_000;
+
+impl SimShard {
+    pub(super) fn is_ready(&self, now: Instant, network: &Network) -> bool {
+        self.driver.is_ready(now, network)
+            || self
+                .shard
+                .poll_timeout()
+                .is_some_and(|timeout| timeout <= now)
+    }
+
+    pub(super) fn next_time(&self, now: Instant) -> Option<Instant> {
+        let timeout = self.shard.poll_timeout().filter(|timeout| *timeout > now);
+        [timeout, self.driver.next_time(now)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.driver.has_drained && self.driver.is_quiet()
+    }
+
+    /// I10: a shard that has drained holds nothing.
+    pub(super) fn check_end(&self) -> Option<String> {
+        let driver = &self.driver;
+        if driver.conns_open() > 0 || driver.sending_bytes > 0 {
+            return Some(format!(
+                "I10: shard {} has connections left",
+                driver.shard.0
+            ));
+        }
+        let (free, all) = (self.permits.free(), self.permits.connections_max());
+        (free != all).then(|| format!("I10: {free} of {all} permits came back"))
+    }
+}
+
+impl World {
+    /// One pass of a shard.
+    pub(super) fn pass(&mut self, place: usize) {
+        let now = self.now;
+        let sim = &mut self.shards[place];
+        for mut happening in sim.driver.take_happenings(now, &mut self.network) {
+            let text = happening.describe();
+            self.trace
+                .note(now, text.as_bytes(), || format!("shard {place} <- {text}"));
+            sim.shard.handle_event(now, happening.event());
+        }
+        if sim
+            .shard
+            .poll_timeout()
+            .is_some_and(|timeout| timeout <= now)
+        {
+            self.trace
+                .note(now, b"timeout", || format!("shard {place} <- timeout"));
+            sim.shard.handle_timeout(now);
+        }
+        sim.shard.finish_pass(now);
+        self.carry_out(place);
+    }
+
+    fn carry_out(&mut self, place: usize) {
+        let now = self.now;
+        let refuse = if self.is_healed {
+            0
+        } else {
+            self.options.faults.refuse
+        };
+        let sim = &mut self.shards[place];
+        while let Some(operation) = sim.shard.poll_operation() {
+            let text = super::super::driver::describe(&operation);
+            self.trace
+                .note(now, text.as_bytes(), || format!("shard {place} -> {text}"));
+            let (port, prng) = (&mut self.port, &mut self.prng);
+            sim.driver
+                .apply(now, operation, &mut self.network, |network, _| {
+                    Self::dial(port, network, prng, now, refuse)
+                });
+        }
+        sim.driver.end_pass(now, &mut self.network);
+        for (shard, message) in core::mem::take(&mut sim.driver.outbox) {
+            let at = Instant(now.0 + self.prng.between(0, 100_000));
+            match self.shards.get_mut(shard.index()) {
+                Some(other) => other.driver.post(at, Happening::FromShard(message)),
+                None => self.fail(format!("driver contract: {shard:?} is no shard")),
+            }
+        }
+    }
+
+    /// Everybody is gone: the shards are told to finish.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        for sim in &mut self.shards {
+            sim.driver.post(self.now, Happening::Drain(DRAIN_MS));
+        }
+    }
+}

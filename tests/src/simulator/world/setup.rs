@@ -1,0 +1,194 @@
+//! How a world begins, and how clients find their way into it.
+//!
+//! Knows the options. Invariant: a world is made from its seed and options alone.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use manifold_core::auth::{Auth, Users};
+use manifold_core::event::{Address, Failure};
+use manifold_core::ids::{ListenerId, ServiceId, ShardId};
+use manifold_core::permits::Permits;
+use manifold_core::shard::{Settings, Shard};
+use manifold_core::time::Instant;
+use manifold_core::topology::{Service, Target};
+
+use super::World;
+use super::nodes::NodePort;
+use super::options::{Between, Options, draw_habits};
+use super::passes::SimShard;
+use crate::simulator::classifier::Classifier;
+use crate::simulator::client::Client;
+use crate::simulator::driver::{Dialled, Driver};
+use crate::simulator::network::{LinkId, Network};
+use crate::simulator::postgres::Node;
+use crate::simulator::prng::Prng;
+use crate::simulator::script::Script;
+use crate::simulator::trace::Trace;
+
+impl World {
+    /// The world of a seed.
+    pub fn new(seed: u64, between: Between, is_printed: bool) -> Self {
+        let mut prng = Prng::new(seed);
+        let options = Options::draw(&mut prng, between);
+        Self::with_options(seed, options, prng, is_printed)
+    }
+
+    /// A world with given options.
+    pub fn with_options(seed: u64, options: Options, mut prng: Prng, is_printed: bool) -> Self {
+        let network = Network::new(options.weather, prng.fork());
+        let node = Node::new(options.users.clone(), options.service, prng.fork());
+        let clients = (1..=options.clients).map(|number| new_client(number, &options, &mut prng));
+        let clients = clients.collect();
+        let shards = new_shards(seed, &options, &mut prng);
+        Self {
+            seed,
+            now: Instant(0),
+            network,
+            port: NodePort::new(node),
+            shards,
+            clients,
+            cancels: Vec::new(),
+            trace: Trace::new(is_printed),
+            is_healed: false,
+            is_draining: false,
+            violation: None,
+            prng,
+            options,
+        }
+    }
+
+    pub(super) fn connect_client(&mut self, place: usize) {
+        let Some(link) = self.open_link() else { return };
+        let client = &mut self.clients[place];
+        client.connect(self.now, link);
+        let name = &client.name;
+        self.trace.note(self.now, b"connect", || {
+            format!("{name} connects as {link:?}")
+        });
+    }
+
+    /// Opens a link to whoever listens for clients; `None` while nobody does.
+    pub(super) fn open_link(&mut self) -> Option<LinkId> {
+        match self.options.between {
+            Between::Nothing if self.port.down_until > self.now => None,
+            Between::Nothing => {
+                let link = self.network.open();
+                self.port.accept(link);
+                Some(link)
+            }
+            Between::Shards(_) => {
+                let link = self.network.open();
+                let place = self.prng.below(self.shards.len() as u64) as usize;
+                self.shards[place].driver.offer(link);
+                Some(link)
+            }
+        }
+    }
+
+    /// Opens a link from a shard to the node.
+    pub(super) fn dial(
+        port: &mut NodePort,
+        network: &mut Network,
+        prng: &mut Prng,
+        now: Instant,
+        refuse: u32,
+    ) -> Dialled {
+        let time = Duration::from_micros(prng.between(1, 2_000));
+        if port.down_until > now {
+            return (Err(Failure::Refused), time);
+        }
+        if prng.chance(refuse) {
+            let slow = Duration::from_millis(prng.between(1, 500));
+            return (
+                Err(*prng.pick(&[Failure::TimedOut, Failure::Unreachable])),
+                slow,
+            );
+        }
+        let link = network.open();
+        port.accept(link);
+        (Ok(link), time)
+    }
+}
+
+fn new_client(number: u32, options: &Options, prng: &mut Prng) -> Client {
+    let name = format!("c{number}");
+    let user = *prng.pick(&["app", "app", "other"]);
+    let mut pairs = vec![
+        ("user".to_owned(), user.to_owned()),
+        ("database".into(), "main".into()),
+    ];
+    let mut add = |name: &str, values: &[&str]| {
+        if prng.chance(150) {
+            pairs.push((name.to_owned(), (*prng.pick(values)).to_owned()));
+        }
+    };
+    add("application_name", &["psql", "app"]);
+    add("TimeZone", &["Europe/Paris", "utc"]);
+    add(
+        "options",
+        &["-c work_mem=8MB", "-c app.tenant=9 -c datestyle=SQL"],
+    );
+    let habits = draw_habits(prng, options.odd_clients);
+    let script = Script::new(
+        name.clone(),
+        options.taste.clone(),
+        options.episodes,
+        prng.fork(),
+    );
+    let arrival = options.arrival.as_nanos() as u64;
+    let starts_at = Instant(prng.between(0, arrival));
+    let stream = prng.fork();
+    let mut client = Client::new(
+        name,
+        pairs,
+        &options.users,
+        habits,
+        script,
+        stream,
+        starts_at,
+    );
+    client.excuses = options.excuses();
+    client
+}
+
+fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
+    let Between::Shards(count) = options.between else {
+        return Vec::new();
+    };
+    let address = Address::Unix(Arc::from("/node"));
+    let permits = Arc::new(Permits::new(options.connections_max));
+    let has_name = prng.chance(300);
+    let target = if has_name {
+        Target::Name(Arc::from("node.internal"))
+    } else {
+        Target::Address(address.clone())
+    };
+    let service = Service {
+        id: ServiceId(0),
+        name: Arc::from("main"),
+        listeners: vec![ListenerId(0)],
+        target,
+        auth: Auth::Relay,
+        users: Arc::new(Users::default()),
+        permits: permits.clone(),
+    };
+    let new_shard = |number| {
+        let id = ShardId(number);
+        let classifier = Classifier::new(options.doubts, prng.fork());
+        let addresses = vec![address.clone()];
+        let driver = Driver::new(id, options.temper, classifier, addresses, prng.fork());
+        let settings = Settings {
+            id,
+            seed: seed ^ u64::from(number),
+            limits: options.limits.clone(),
+            services: vec![service.clone()],
+        };
+        SimShard {
+            shard: Shard::new(settings),
+            driver,
+            permits: permits.clone(),
+        }
+    };
+    (0..count).map(new_shard).collect()
+}
