@@ -8,8 +8,11 @@
 //! session's alone, and a session that has some keeps its upstream.
 
 /// One text column; each row is one line of facts, a JSON object. The classifier knows the form of
-/// the lines. PostgreSQL 12 to 18; 20 ms and 160 KB for an empty database, mostly names of
-/// pg_catalog's functions.
+/// the lines. PostgreSQL 12 to 18.
+///
+/// An empty database: 12 ms of the node's CPU and 86 KB, mostly names of pg_catalog's functions; with
+/// 1 000 tables, views and functions each: 110 ms and 1.2 MB. It joins rather than looks up, so that
+/// the planner's estimate stays below the cost from which it would compile the query for seconds.
 pub const CATALOG_QUERY: &str = "\
 SELECT pg_catalog.json_build_object('is', 'head',
     'strings', pg_catalog.current_setting('standard_conforming_strings'),
@@ -49,28 +52,33 @@ SELECT pg_catalog.json_build_object('is', 'function', 'oid', p.oid::pg_catalog.i
         WHEN l.lanname OPERATOR(pg_catalog.=) ANY ('{sql,plpgsql}'::pg_catalog.name[])
             THEN pg_catalog.pg_get_functiondef(p.oid) END,
     'symbol', CASE WHEN l.lanname OPERATOR(pg_catalog.=) 'c' THEN p.prosrc END,
-    'uses', (SELECT pg_catalog.json_agg(u.oid) FROM (
-        SELECT p.prosupport::pg_catalog.oid::pg_catalog.int8 AS oid
-        UNION ALL
-        SELECT pg_catalog.unnest(ARRAY[a.aggtransfn, a.aggfinalfn, a.aggcombinefn,
-            a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn
-            ]::pg_catalog.oid[])::pg_catalog.int8
-        FROM pg_catalog.pg_aggregate AS a
-        WHERE a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid
-        UNION ALL
-        SELECT r.oid::pg_catalog.int8 FROM pg_catalog.pg_proc AS r
-        WHERE l.lanname OPERATOR(pg_catalog.=) 'internal'
-            AND p.prokind OPERATOR(pg_catalog.<>) 'a'
-            AND r.prolang OPERATOR(pg_catalog.=) p.prolang
-            AND r.prosrc OPERATOR(pg_catalog.=) p.prosrc
-            AND r.oid OPERATOR(pg_catalog.<) '16384'::pg_catalog.oid
-        ) AS u WHERE u.oid OPERATOR(pg_catalog.<>) 0))::pg_catalog.text
+    'uses', u.oids)::pg_catalog.text
 FROM pg_catalog.pg_proc AS p
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
 JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_catalog.=) p.prolang
 LEFT JOIN pg_catalog.pg_type AS t
     ON p.pronargs OPERATOR(pg_catalog.>=) 1
     AND t.oid OPERATOR(pg_catalog.=) p.proargtypes[0]
+LEFT JOIN (
+    SELECT x.owner, pg_catalog.json_agg(x.oid::pg_catalog.int8) AS oids FROM (
+        SELECT p.oid AS owner, p.prosupport::pg_catalog.oid AS oid
+        FROM pg_catalog.pg_proc AS p
+        UNION ALL
+        SELECT a.aggfnoid::pg_catalog.oid, pg_catalog.unnest(ARRAY[a.aggtransfn, a.aggfinalfn,
+            a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
+            a.aggmfinalfn]::pg_catalog.oid[])
+        FROM pg_catalog.pg_aggregate AS a
+        UNION ALL
+        SELECT p.oid, r.oid
+        FROM pg_catalog.pg_proc AS p
+        JOIN pg_catalog.pg_proc AS r ON r.prosrc OPERATOR(pg_catalog.=) p.prosrc
+            AND r.prolang OPERATOR(pg_catalog.=) p.prolang
+        WHERE p.prolang OPERATOR(pg_catalog.=) '12'::pg_catalog.oid
+            AND p.prokind OPERATOR(pg_catalog.<>) 'a'
+            AND p.oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
+            AND r.oid OPERATOR(pg_catalog.<) '16384'::pg_catalog.oid
+    ) AS x WHERE x.oid OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid GROUP BY x.owner
+) AS u ON u.owner OPERATOR(pg_catalog.=) p.oid
 WHERE (p.oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
         OR n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog')
     AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_temp_')
@@ -130,53 +138,59 @@ SELECT pg_catalog.json_build_object('is', 'implicit',
 UNION ALL
 SELECT pg_catalog.json_build_object('is', 'relation', 'oid', c.oid::pg_catalog.int8,
     'schema', n.nspname, 'name', c.relname, 'kind', c.relkind,
-    'guarded', c.relrowsecurity OR EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite AS r
-        WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid
-            AND r.ev_type OPERATOR(pg_catalog.<>) '1'),
+    'guarded', c.relrowsecurity OR rule.relation IS NOT NULL,
     'definition', CASE
         WHEN c.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::pg_catalog.\"char\"[])
         THEN pg_catalog.pg_get_viewdef(c.oid) END,
-    'reading', ARRAY(
-        SELECT pg_catalog.pg_get_expr(k.conbin, k.conrelid)
+    'reading', reading.list, 'statistics', statistics.list, 'writing', writing.list,
+    'triggers', fired.list)::pg_catalog.text
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+LEFT JOIN (
+    SELECT DISTINCT r.ev_class AS relation FROM pg_catalog.pg_rewrite AS r
+    WHERE r.ev_type OPERATOR(pg_catalog.<>) '1'
+) AS rule ON rule.relation OPERATOR(pg_catalog.=) c.oid
+LEFT JOIN (
+    SELECT e.relation, pg_catalog.json_agg(e.text) AS list FROM (
+        SELECT k.conrelid AS relation, pg_catalog.pg_get_expr(k.conbin, k.conrelid) AS text
         FROM pg_catalog.pg_constraint AS k
-        WHERE k.conrelid OPERATOR(pg_catalog.=) c.oid AND k.conbin IS NOT NULL
+        WHERE k.conrelid OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid AND k.conbin IS NOT NULL
         UNION ALL
-        SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+        SELECT d.adrelid, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
         FROM pg_catalog.pg_attrdef AS d
         JOIN pg_catalog.pg_attribute AS a
             ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid
             AND a.attnum OPERATOR(pg_catalog.=) d.adnum
-        WHERE d.adrelid OPERATOR(pg_catalog.=) c.oid
-            AND a.attgenerated OPERATOR(pg_catalog.<>) ''
+        WHERE a.attgenerated OPERATOR(pg_catalog.<>) ''
         UNION ALL
-        SELECT pg_catalog.pg_get_expr(i.indexprs, i.indrelid)
-        FROM pg_catalog.pg_index AS i
-        WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indexprs IS NOT NULL
+        SELECT i.indrelid, pg_catalog.pg_get_expr(i.indexprs, i.indrelid)
+        FROM pg_catalog.pg_index AS i WHERE i.indexprs IS NOT NULL
         UNION ALL
-        SELECT pg_catalog.pg_get_expr(i.indpred, i.indrelid)
-        FROM pg_catalog.pg_index AS i
-        WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indpred IS NOT NULL
+        SELECT i.indrelid, pg_catalog.pg_get_expr(i.indpred, i.indrelid)
+        FROM pg_catalog.pg_index AS i WHERE i.indpred IS NOT NULL
         UNION ALL
-        SELECT pg_catalog.pg_get_expr(p.partexprs, p.partrelid)
-        FROM pg_catalog.pg_partitioned_table AS p
-        WHERE p.partrelid OPERATOR(pg_catalog.=) c.oid AND p.partexprs IS NOT NULL
-        ),
-    'statistics', ARRAY(SELECT pg_catalog.pg_get_statisticsobjdef(s.oid)
-        FROM pg_catalog.pg_statistic_ext AS s
-        WHERE s.stxrelid OPERATOR(pg_catalog.=) c.oid),
-    'writing', ARRAY(
-        SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid)
-        FROM pg_catalog.pg_attrdef AS d
-        WHERE d.adrelid OPERATOR(pg_catalog.=) c.oid),
-    'triggers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
-            g.tgfoid::pg_catalog.int8, g.tgoldtable, g.tgnewtable))
-        FROM pg_catalog.pg_trigger AS g
-        WHERE g.tgrelid OPERATOR(pg_catalog.=) c.oid
-            AND (NOT g.tgisinternal
-                OR g.tgfoid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid))
-    )::pg_catalog.text
-FROM pg_catalog.pg_class AS c
-JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+        SELECT p.partrelid, pg_catalog.pg_get_expr(p.partexprs, p.partrelid)
+        FROM pg_catalog.pg_partitioned_table AS p WHERE p.partexprs IS NOT NULL
+    ) AS e GROUP BY e.relation
+) AS reading ON reading.relation OPERATOR(pg_catalog.=) c.oid
+LEFT JOIN (
+    SELECT s.stxrelid AS relation,
+        pg_catalog.json_agg(pg_catalog.pg_get_statisticsobjdef(s.oid)) AS list
+    FROM pg_catalog.pg_statistic_ext AS s GROUP BY s.stxrelid
+) AS statistics ON statistics.relation OPERATOR(pg_catalog.=) c.oid
+LEFT JOIN (
+    SELECT d.adrelid AS relation,
+        pg_catalog.json_agg(pg_catalog.pg_get_expr(d.adbin, d.adrelid)) AS list
+    FROM pg_catalog.pg_attrdef AS d GROUP BY d.adrelid
+) AS writing ON writing.relation OPERATOR(pg_catalog.=) c.oid
+LEFT JOIN (
+    SELECT g.tgrelid AS relation, pg_catalog.json_agg(pg_catalog.json_build_array(
+        g.tgfoid::pg_catalog.int8, g.tgoldtable, g.tgnewtable)) AS list
+    FROM pg_catalog.pg_trigger AS g
+    WHERE NOT g.tgisinternal
+        OR g.tgfoid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
+    GROUP BY g.tgrelid
+) AS fired ON fired.relation OPERATOR(pg_catalog.=) c.oid
 WHERE c.oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
     AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
     AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S}'::pg_catalog.\"char\"[])
@@ -208,7 +222,8 @@ WHERE e.evtevent OPERATOR(pg_catalog.<>) 'login'";
 ///
 /// Counts and sums hashes of rows with their versions (xmin changes with each definition and not
 /// with VACUUM, which updates in place). Of pg_class it takes only the columns that matter, because
-/// TRUNCATE and REFRESH write new rows there.
+/// TRUNCATE and REFRESH write new rows there. Takes 3.6 ms of the node's CPU in an empty database,
+/// 25 ms with 1 000 tables, views, functions and foreign keys each.
 pub const CATALOG_VERSION_QUERY: &str = "\
 SELECT pg_catalog.concat_ws(' ',
 (SELECT pg_catalog.concat_ws(':', pg_catalog.count(*), pg_catalog.sum(
@@ -236,7 +251,9 @@ SELECT pg_catalog.concat_ws(' ',
     pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', g.oid, g.xmin), 0)))
     FROM pg_catalog.pg_trigger AS g
     JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) g.tgrelid
-    WHERE c.relpersistence OPERATOR(pg_catalog.<>) 't'),
+    WHERE c.relpersistence OPERATOR(pg_catalog.<>) 't'
+        AND (NOT g.tgisinternal
+            OR g.tgfoid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid)),
 (SELECT pg_catalog.concat_ws(':', pg_catalog.count(*), pg_catalog.sum(
     pg_catalog.hashtextextended(pg_catalog.concat_ws(' ', d.oid, d.xmin), 0)))
     FROM pg_catalog.pg_attrdef AS d

@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use manifold_protocols::postgres::backend::Status;
+
+use crate::client::postgres::Waiting;
 use crate::event::{Address, Operation};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{ClientId, IdentityId, LaneId, ServiceId, UpstreamId};
@@ -200,7 +203,7 @@ impl Shard {
     /// Whether a place is still held by whoever took it.
     fn is_waiting(&self, place: Place) -> bool {
         self.clients.get(place.client).is_some_and(|client| {
-            client.waiting == crate::client::postgres::Waiting::Upstream
+            client.waiting == Waiting::Upstream
                 && client.since == place.since
         })
     }
@@ -209,13 +212,13 @@ impl Shard {
     pub(crate) fn serve_lane(&mut self, id: LaneId) {
         while let Some(place) = self.next_place(id) {
             let client = self.clients.get_mut(place.client).expect("a place that is held");
-            client.waiting = crate::client::postgres::Waiting::No;
+            client.waiting = Waiting::No;
             let waited = self.now.nanos_since(place.since);
             self.stats.queue_nanos += waited;
             self.stats.queue_nanos_max = self.stats.queue_nanos_max.max(waited);
             self.pump_turn(place.client);
             let again = self.clients.get(place.client).is_some_and(|client| {
-                client.waiting == crate::client::postgres::Waiting::Upstream
+                client.waiting == Waiting::Upstream
             });
             if again {
                 break;
@@ -299,27 +302,41 @@ impl Shard {
             }
             wanted += 1;
             let upstreams = &self.connections[service.index()].upstreams;
-            let mine = upstreams.iter().filter(|&&id| self.upstreams[id].identity == identity);
-            let is_coming = mine.clone().any(|&id| self.upstreams[id].is_coming());
-            if !is_coming && (has_logins || mine.count() == 0) {
-                self.open_for_login(service, identity);
+            let mut mine = upstreams.iter().filter(|&&id| self.upstreams[id].identity == identity);
+            if !mine.any(|&id| self.upstreams[id].is_coming()) {
+                self.open_for_errand(service, identity);
             }
         }
         self.hold_back(service, wanted);
     }
 
-    /// Lets a free upstream of an identity do what is to be done for it.
+    /// Lets a free upstream of an identity do what is to be done for it, or one whose holder waits
+    /// for just that.
     fn offer_to_chores(&mut self, service: ServiceId, identity: IdentityId) -> bool {
         let upstreams = &self.connections[service.index()].upstreams;
         let free = upstreams.iter().copied().find(|&id| {
             let upstream = &self.upstreams[id];
-            upstream.identity == identity && upstream.is_free()
+            upstream.identity == identity && (upstream.is_free() || self.is_held_up(upstream))
         });
         free.is_some_and(|free| self.start_chore(free))
     }
 
-    /// Opens an upstream so that the node can say whether it lets an identity in.
-    fn open_for_login(&mut self, service: ServiceId, identity: IdentityId) {
+    /// Whether the holder of an upstream can only go on when the catalog has been read, and the
+    /// catalog may be read on that very upstream.
+    fn is_held_up(&self, upstream: &Upstream) -> bool {
+        let holder = upstream.holder.and_then(|holder| self.clients.get(holder));
+        holder.is_some_and(|holder| {
+            holder.waiting == Waiting::Catalog
+                && holder.status != Status::Failed
+                && !holder.lease.is_some_and(|lease| lease.is_open)
+                && upstream.pipe.is_empty()
+                && upstream.fences == 0
+        })
+    }
+
+    /// Opens an upstream for an identity, so that the node can say whether it lets it in, or so that
+    /// something can be done for it.
+    fn open_for_errand(&mut self, service: ServiceId, identity: IdentityId) {
         if self.now < self.connections[service.index()].retry_at {
             return;
         }

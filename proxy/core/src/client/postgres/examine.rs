@@ -8,6 +8,7 @@ use core::ops::Range;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use manifold_protocols::postgres::backend::Status;
 use manifold_protocols::postgres::frame::{FrameError, HEADER_LEN, decode_frontend_header};
 use manifold_protocols::postgres::frontend::{self, Message, MessageError, TargetKind};
 
@@ -338,6 +339,11 @@ impl Examiner<'_> {
             return Ok(Text::opaque(Reason::SessionState, self.database.epoch));
         }
         if self.database.catalog != Catalog::Known {
+            if self.client.status == Status::Failed {
+                // The catalog cannot be read in a failed transaction, which may hold the last
+                // upstream: better a lease than a wait for oneself.
+                return Ok(Text::opaque(Reason::CatalogUnknown, self.database.epoch));
+            }
             return Err(Stop::NoCatalog);
         }
         match self.texts.look_up(self.database_id, self.database.epoch, text) {
