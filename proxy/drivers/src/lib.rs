@@ -95,8 +95,8 @@
 //! 3. One send at most is in the kernel, of at most 256 KiB; the rest of the buffer follows when it
 //!    has completed. Two at a time could overtake each other.
 //! 4. `Close` shuts the socket down with the system call, so that receive and send end; a connect is
-//!    cancelled instead, because a shutdown makes the kernel begin it anew. When `in_flight` is
-//!    zero, and not before, the socket is closed, the index is free, and `Closed` is delivered. If
+//!    cancelled instead, because a shutdown does nothing to one that is yet to be submitted. When
+//!    `in_flight` is zero, and not before, the socket is closed, the index is free, and `Closed` is delivered. If
 //!    the receive took out bytes after the shutdown, the close resets the connection, as it does by
 //!    itself with bytes that nobody took.
 //!

@@ -177,7 +177,7 @@ impl Epoll {
     }
 
     /// Tells the core, once, that a connection is broken.
-    fn fail(&mut self, place: Place, errno: i32, sink: &mut Sink<'_>) {
+    pub(super) fn fail(&mut self, place: Place, errno: i32, sink: &mut Sink<'_>) {
         let Some((conn, connection)) = self.table.at(place) else {
             return;
         };

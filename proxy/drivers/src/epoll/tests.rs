@@ -80,3 +80,20 @@ fn is_watched_for_room_only_while_a_send_is_blocked() {
     assert!(!has_interest(&mut epoll));
     reader.join().unwrap();
 }
+
+#[test]
+fn tells_of_a_failure_once_and_of_no_end_after_it() {
+    let mut epoll = Epoll::open(&Config::default()).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    epoll.establish(CONN, ours.into());
+    let place = epoll.table.find(CONN).unwrap().0;
+    let mut failures = 0;
+    for errno in [libc::EPIPE, libc::ECONNRESET] {
+        epoll.fail(place, errno, &mut Sink::new(&mut |_| failures += 1));
+    }
+    assert_eq!(failures, 1);
+    drop(theirs);
+    assert_eq!(pass(&mut epoll), 0);
+    assert!(epoll.table.find(CONN).unwrap().1.has_ended);
+}

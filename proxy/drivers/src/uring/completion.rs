@@ -7,7 +7,6 @@ use io_uring::cqueue;
 use manifold_core::event::Event;
 
 use super::Uring;
-use super::connection::Connection;
 use super::ring::Completion;
 use crate::sending::Sending;
 use crate::sink::Sink;
@@ -113,7 +112,7 @@ impl Uring {
             self.counters.bytes_sent += taken as u64;
             self.counters.sends_short += u64::from(taken < asked);
         }
-        if has_rest && !connection.is_closing && may_go_on(result) {
+        if has_rest && may_go_on(result) {
             return self.push_send(place);
         }
         if let Some(Sending { buffer, sent }) = connection.sending.take() {
@@ -133,22 +132,14 @@ impl Uring {
         connection.in_flight -= 1;
         connection.is_connecting = false;
         connection.target = None;
-        match (result, connection) {
-            (
-                0,
-                Connection {
-                    is_closing: true,
-                    socket: Some(socket),
-                    ..
-                },
-            ) => {
-                socket::shutdown(socket);
-            }
-            (0, _) => {
+        match result {
+            // The cancel came too late, and the close of the socket does.
+            0 if connection.is_closing => {}
+            0 => {
                 self.arm(place);
                 sink.deliver(Event::Connected { conn });
             }
-            (result, connection) => {
+            result => {
                 connection.has_ended = true;
                 self.fail(place, -result, sink);
             }
@@ -181,7 +172,7 @@ impl Uring {
     }
 
     /// Tells the core, once, that a connection is broken.
-    fn fail(&mut self, place: Place, errno: i32, sink: &mut Sink<'_>) {
+    pub(super) fn fail(&mut self, place: Place, errno: i32, sink: &mut Sink<'_>) {
         let Some((conn, connection)) = self.table.at(place) else {
             return;
         };

@@ -122,7 +122,7 @@ impl Uring {
         };
         connection.is_closing = true;
         match &connection.socket {
-            // A shutdown would make the kernel begin the connect anew.
+            // A shutdown does nothing to a connect that is yet to be submitted.
             Some(_) if connection.is_connecting => self.cancel(place),
             Some(socket) => socket::shutdown(socket),
             None => {}

@@ -138,6 +138,7 @@ fn miss_a_cancel(uring: &mut Uring) {
     let (place, connection) = connection(uring);
     connection.is_paused = true;
     connection.is_cancelling = true;
+    connection.is_cancel_retried = false;
     connection.in_flight += 1;
     let token = encode_token(Kind::Cancel, place);
     let missed = Completion {
@@ -179,20 +180,26 @@ fn sends_on_after_a_cancel_by_descriptor() {
         buffer: buffer.clone(),
     });
     assert_eq!(settle(&mut uring), []);
-    miss_a_cancel(&mut uring);
-    assert_eq!(settle(&mut uring), []);
-    assert!(!connection(&mut uring).1.is_armed);
+    // The first cancel finds a part of the send done, the next ones find none.
+    for _ in 0..3 {
+        miss_a_cancel(&mut uring);
+        assert_eq!(settle(&mut uring), []);
+        assert!(!connection(&mut uring).1.is_armed);
+        uring.submit(Operation::Resume { conn: CONN });
+        assert_eq!(settle(&mut uring), []);
+    }
     let reader = std::thread::spawn(move || {
         let mut bytes = vec![0; LEN];
         peer.read_exact(&mut bytes).unwrap();
-        bytes
+        (bytes, peer)
     });
     let mut told = Vec::new();
     while told.is_empty() {
         told = settle(&mut uring);
     }
     assert_eq!(told, [Told::Sent(LEN)]);
-    assert!(reader.join().unwrap() == buffer, "all bytes, in order");
+    let (bytes, _peer) = reader.join().unwrap();
+    assert!(bytes == buffer, "all bytes, in order");
     uring.submit(Operation::Close { conn: CONN });
     assert_eq!(settle(&mut uring), [Told::Closed]);
 }
@@ -248,4 +255,48 @@ fn sends_the_rest_after_a_short_send() {
     peer.read_exact(&mut rest).unwrap();
     assert_eq!(&rest, b"456789");
     assert_eq!(uring.counters.sends_short, 1);
+}
+
+/// With no place left for its completions a multishot receive ends, and its last one has bytes.
+#[test]
+fn receives_on_after_a_receive_that_ended_with_bytes() {
+    let Some(mut uring) = open(&Config {
+        completions: 256,
+        ..Config::default()
+    }) else {
+        return;
+    };
+    let mut peer = adopt(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    peer.write_all(b"first").unwrap();
+    for _ in 0..600 {
+        // SAFETY: it points to no memory.
+        unsafe { uring.ring.push(&opcode::Nop::new().build().user_data(0)) };
+    }
+    let mut told = Vec::new();
+    while told.is_empty() {
+        told = settle(&mut uring);
+    }
+    assert_eq!(told, [Told::Received(b"first".to_vec())]);
+    assert!(uring.counters.overflows > 0);
+    peer.write_all(b"second").unwrap();
+    assert_eq!(settle(&mut uring), [Told::Received(b"second".to_vec())]);
+}
+
+#[test]
+fn tells_of_a_failure_once_and_of_no_end_after_it() {
+    let Some(mut uring) = open(&Config::default()) else {
+        return;
+    };
+    let peer = adopt(&mut uring);
+    assert_eq!(settle(&mut uring), []);
+    let place = connection(&mut uring).0;
+    let mut failures = 0;
+    for errno in [libc::EPIPE, libc::ECONNRESET] {
+        uring.fail(place, errno, &mut Sink::new(&mut |_| failures += 1));
+    }
+    assert_eq!(failures, 1);
+    drop(peer);
+    assert_eq!(settle(&mut uring), []);
+    assert!(connection(&mut uring).1.has_ended);
 }

@@ -173,7 +173,13 @@ pub fn closes_in_the_pass_of_the_connect(kind: Kind) {
         .local_addr()
         .unwrap();
     let nowhere = Address::Unix("/nowhere/at/all".into());
-    for address in [Address::Ip(address), Address::Ip(refusing), nowhere] {
+    let (hanging, _listener, _attempts) = unanswering();
+    for address in [
+        Address::Ip(address),
+        Address::Ip(refusing),
+        nowhere,
+        Address::Ip(hanging),
+    ] {
         let conn = core.connect(address);
         core.close(conn);
         assert!(!core[conn].is_connected && core[conn].failed.is_none());

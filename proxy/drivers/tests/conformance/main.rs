@@ -69,6 +69,7 @@ conformance! {
         gives_quiet_clients_their_turn_beside_a_noisy_one;
     pausing:
         loses_nothing_when_paused_in_the_middle_of_a_stream
+        goes_on_after_pause_and_resume_in_one_pass
         brings_nothing_and_rests_while_paused
         brings_the_end_after_resuming
         goes_on_sending_while_paused;

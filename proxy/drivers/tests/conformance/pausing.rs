@@ -52,6 +52,23 @@ pub fn loses_nothing_when_paused_in_the_middle_of_a_stream(kind: Kind) {
     core.close(conn);
 }
 
+/// Nothing but the driver itself brings the receive back that the pause had begun to cancel.
+pub fn goes_on_after_pause_and_resume_in_one_pass(kind: Kind) {
+    let mut core = Core::open(kind);
+    let address = core.listen_tcp();
+    let mut client = client(address);
+    let conn = core.accepted();
+    core.run(MOMENT / 4);
+    for round in 1..=5 {
+        core.submit(Operation::Pause { conn });
+        core.submit(Operation::Resume { conn });
+        core.run(MOMENT / 4);
+        client.write_all(b"heard").unwrap();
+        core.until("the bytes", |core| core[conn].received.len() == 5 * round);
+    }
+    core.close(conn);
+}
+
 pub fn brings_nothing_and_rests_while_paused(kind: Kind) {
     let mut core = Core::open(kind);
     let address = core.listen_tcp();
