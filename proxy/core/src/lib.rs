@@ -14,6 +14,7 @@ pub mod limits;
 pub mod map;
 pub mod output;
 pub mod permits;
+pub mod planted;
 pub mod profile;
 pub mod proof;
 pub mod shard;

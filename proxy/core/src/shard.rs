@@ -20,6 +20,7 @@ use crate::ids::{ClientId, ConnId, DatabaseId, IdentityId, LaneId, ServiceId, Sh
 use crate::library::Library;
 use crate::limits::Limits;
 use crate::map::{FastMap, fast_map};
+use crate::planted::{Bug, Planted};
 use crate::slab::Slab;
 use crate::stats::Stats;
 use crate::texts::Texts;
@@ -96,6 +97,7 @@ pub struct Shard {
     /// Lanes whose shared requests had to join others.
     pub(crate) lanes_to_grow: Vec<LaneId>,
     pub(crate) stats: Stats,
+    pub(crate) planted: Planted,
     /// No new clients; those that are idle are closed.
     pub(crate) is_draining: bool,
     is_drained: bool,
@@ -129,12 +131,22 @@ impl Shard {
             lanes_to_serve: VecDeque::new(),
             lanes_to_grow: Vec::new(),
             stats: Stats::default(),
+            planted: Planted::default(),
             is_draining: false,
             is_drained: false,
             is_ticking: false,
             draws: 0,
             limits,
             services,
+        }
+    }
+
+    /// Plants a bug, for the simulator to find.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: Bug) {
+        self.planted.plant(bug);
+        if bug == Bug::ReuseSlotWithoutGeneration {
+            self.clients.ignore_generations();
         }
     }
 
@@ -505,9 +517,12 @@ impl Shard {
         }
         let Some(target) = client.upstream else { return };
         let Some(upstream) = self.upstreams.get_mut(target) else { return };
+        if self.planted.is(Bug::ForgetDiscard) && client.lease.is_none() && upstream.pipe.len() > 1 {
+            upstream.forget_requests(id);
+        }
         if let Some(lease) = client.lease {
             upstream.holder = None;
-            upstream.is_soiled = true;
+            upstream.is_soiled = !self.planted.is(Bug::ForgetReset);
             self.stats.leased -= 1;
             if lease.is_open || client.streaming > 0 {
                 // In the middle of a request: only the end of the connection ends it.

@@ -210,6 +210,14 @@ impl Texts {
 }
 
 impl Text {
+    /// What it does, if that is known in this epoch of the catalog.
+    pub fn known(&self, epoch: u32) -> Option<Rc<Profile>> {
+        match &*self.state.borrow() {
+            State::Known { profile, epoch: known } if *known == epoch => Some(Rc::clone(profile)),
+            _ => None,
+        }
+    }
+
     /// Remembers who waits for the answer.
     pub fn add_waiting(&self, client: ClientId) {
         if let State::Pending { waiting } = &mut *self.state.borrow_mut() {

@@ -254,7 +254,10 @@ impl Examiner<'_> {
                 statement = self.find(bind.statement);
                 if let Named::Known(known) = &statement {
                     let known = Rc::clone(known);
-                    self.run(&known.text)?;
+                    match known.meaning.known(self.database.epoch) {
+                        Some(profile) => self.found.add(&profile, Rc::clone(&known.meaning)),
+                        None => drop(self.run(&known.text)?),
+                    }
                 }
             }
             Message::Close(target) | Message::Describe(target)

@@ -11,6 +11,7 @@ use crate::client::postgres::errors::Refusal;
 use crate::client::postgres::examine::{Examined, Found, Named, Scope};
 use crate::client::postgres::{Client, Lease, Phase, Until, Waiting};
 use crate::ids::{ClientId, UpstreamId};
+use crate::planted::Bug;
 use crate::profile::Class;
 use crate::proof::Reason;
 use crate::shard::Shard;
@@ -243,7 +244,9 @@ impl Shard {
     fn begin_lease(&mut self, id: ClientId, target: UpstreamId, until: Until) {
         let upstream = &mut self.upstreams[target];
         assert!(upstream.holder.is_none() && upstream.tail.is_none(), "only a free one is leased");
-        upstream.holder = Some(id);
+        if !self.planted.is(Bug::ShareLease) {
+            upstream.holder = Some(id);
+        }
         let client = &mut self.clients[id];
         assert!(client.lease.is_none(), "one lease at a time");
         client.upstream = Some(target);

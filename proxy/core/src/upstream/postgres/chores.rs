@@ -13,6 +13,7 @@ use crate::event::{Level, Operation};
 use crate::fingerprint::{APPLICATION_NAME, write_set};
 use crate::identity::{Catalog, Reported};
 use crate::ids::{ClientId, DatabaseId, IdentityId, UpstreamId};
+use crate::planted::Bug;
 use crate::proof::{CATALOG_QUERY, CATALOG_VERSION_QUERY, Setting};
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Chore, Expectation, Requester, Step};
@@ -81,7 +82,7 @@ impl Shard {
         let mut text = Vec::new();
         upstream.fingerprint.write_difference(&target, &mut text);
         upstream.fingerprint = target;
-        if !text.is_empty() {
+        if !text.is_empty() && !self.planted.is(Bug::ForgetSwitch) {
             self.stats.switches += 1;
             self.send_chore(id, Chore::Switch, &text);
         }

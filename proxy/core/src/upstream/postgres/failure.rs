@@ -11,6 +11,7 @@ use crate::client::postgres::{Phase, Waiting};
 use crate::event::{Failure, Level};
 use crate::identity::Catalog;
 use crate::ids::{ClientId, IdentityId, UpstreamId};
+use crate::planted::Bug;
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Chore, Expectation, Requester};
 use crate::upstream::postgres::replies::Broken;
@@ -103,7 +104,11 @@ impl Shard {
         let mut clients: Vec<ClientId> = Vec::new();
         let mut fates: Vec<(ClientId, Fate, Expectation)> = Vec::new();
         for (index, one) in upstream.pipe.drain(..).enumerate() {
-            let fate = end.fate(index, &one);
+            let fate = if self.planted.is(Bug::RetryWrite) {
+                Fate::Again
+            } else {
+                end.fate(index, &one)
+            };
             match one.owner {
                 Requester::Abandoned => {}
                 Requester::Chore(chore) => self.lose_chore(upstream.identity, chore),

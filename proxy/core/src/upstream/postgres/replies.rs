@@ -13,6 +13,7 @@ use manifold_protocols::postgres::backend::{
 use manifold_protocols::postgres::frame::{HEADER_LEN, decode_backend_header};
 
 use crate::ids::{ConnId, UpstreamId};
+use crate::planted::Bug;
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Requester, Step};
 use crate::upstream::postgres::{State, Upstream};
@@ -189,6 +190,9 @@ impl Shard {
     fn sink(&self, id: UpstreamId) -> Sink {
         let upstream = &self.upstreams[id];
         let client = match upstream.pipe.front() {
+            Some(_) if self.planted.is(Bug::SwapReplies) && upstream.pipe.len() > 1 => {
+                upstream.pipe[1].client()
+            }
             Some(head) => head.client(),
             None => upstream.holder,
         };

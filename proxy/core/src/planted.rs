@@ -1,0 +1,63 @@
+//! Bugs on purpose, for the simulator to prove that its checker finds them.
+//!
+//! Without the feature `planted-bugs` there are none, and every question after one is a constant.
+//! Invariant: nothing but tests builds with the feature.
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Bug {
+    /// The requests of a client that goes are taken out of the pipe, though their replies will come.
+    ForgetDiscard,
+    /// A settings difference is not sent to an upstream that changes lanes.
+    ForgetSwitch,
+    /// A session that a client has left behind is not wiped.
+    ForgetReset,
+    /// A leased upstream is shared all the same.
+    ShareLease,
+    /// An id finds whatever is at its place now.
+    ReuseSlotWithoutGeneration,
+    /// A write whose outcome is unknown is run again.
+    RetryWrite,
+    /// A reply goes to whoever asked next.
+    SwapReplies,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::ForgetDiscard,
+        Self::ForgetReset,
+        Self::ForgetSwitch,
+        Self::ReuseSlotWithoutGeneration,
+        Self::RetryWrite,
+        Self::ShareLease,
+        Self::SwapReplies,
+    ];
+}
+
+/// The bug of a shard, if one is planted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    #[cfg(feature = "planted-bugs")]
+    bug: Option<Bug>,
+}
+
+impl Planted {
+    /// Plants a bug.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: Bug) {
+        self.bug = Some(bug);
+    }
+
+    /// Whether this bug is planted.
+    #[cfg(feature = "planted-bugs")]
+    pub fn is(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Whether this bug is planted: never.
+    #[cfg(not(feature = "planted-bugs"))]
+    pub const fn is(self, _bug: Bug) -> bool {
+        false
+    }
+}
