@@ -22,6 +22,8 @@ pub struct Permits {
 #[derive(Debug)]
 struct Node {
     free: AtomicU32,
+    /// Ledgers over it.
+    ledgers: AtomicU32,
     connections_max: u32,
     wanting: AtomicU32,
 }
@@ -32,6 +34,7 @@ impl Permits {
         let free = AtomicU32::new(connections_max);
         Self::over(Arc::new(Node {
             free,
+            ledgers: AtomicU32::new(0),
             connections_max,
             wanting: AtomicU32::new(0),
         }))
@@ -43,6 +46,7 @@ impl Permits {
     }
 
     fn over(node: Arc<Node>) -> Self {
+        node.ledgers.fetch_add(1, Ordering::AcqRel);
         Self {
             node,
             held: AtomicU32::new(0),
@@ -106,9 +110,31 @@ impl Permits {
         }
     }
 
+    /// How many this ledger holds.
+    pub fn held(&self) -> u32 {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// What a ledger may keep while another is short: an equal part, at least one.
+    pub fn fair_share(&self) -> u32 {
+        let ledgers = self.node.ledgers.load(Ordering::Acquire).max(1);
+        (self.node.connections_max / ledgers).max(1)
+    }
+
+    /// Whether another shard has clients waiting for a permit.
+    pub fn is_wanted_elsewhere(&self) -> bool {
+        self.node.wanting.load(Ordering::Acquire) > self.wanting.load(Ordering::Acquire)
+    }
+
     /// Whether some shard has clients waiting for a permit.
     pub fn is_wanted(&self) -> bool {
         self.node.wanting.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        self.node.ledgers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -157,11 +157,11 @@ impl Shard {
             Event::Accepted { listener, socket, peer } => {
                 self.handle_accepted(listener, socket, peer);
             }
-            Event::Connected { conn } => {
-                if let Owner::Upstream(id) = self.conns.owner(conn) {
-                    self.handle_connected(id);
-                }
-            }
+            Event::Connected { conn } => match self.conns.owner(conn) {
+                Owner::Upstream(id) => self.handle_connected(id),
+                Owner::Canceller(id) => self.handle_canceller_connected(conn, id),
+                Owner::Client(_) | Owner::Nobody => {}
+            },
             Event::Received { conn, bytes } => self.handle_received(conn, bytes),
             Event::Sent { conn, buffer, sent } => self.handle_sent(conn, buffer, sent),
             Event::Eof { conn } => self.handle_eof(conn),
@@ -249,12 +249,11 @@ impl Shard {
     fn handle_eof(&mut self, conn: ConnId) {
         match self.conns.owner(conn) {
             Owner::Client(id) => {
-                let client = &mut self.clients[id];
                 // What it has sent is still answered, as a node would.
-                let is_over = client.phase != Phase::Ready
-                    || (client.in_flight == 0 && client.waiting == Waiting::No);
-                client.is_leaving = true;
-                if is_over {
+                self.clients[id].is_leaving = true;
+                if self.clients[id].phase == Phase::Ready {
+                    self.clients_to_pump.push_back(id);
+                } else {
                     self.drop_client(id);
                 }
             }
@@ -338,7 +337,7 @@ impl Shard {
             let service = self.services[index].id;
             self.end_long_waits(service);
             self.close_idle(service);
-            if self.services[index].permits.is_wanted() && !self.connections[index].is_wanting {
+            if self.services[index].permits.is_wanted_elsewhere() {
                 self.give_up_free(service);
             }
         }
@@ -356,13 +355,32 @@ impl Shard {
         }
     }
 
-    /// Another shard is short of permits: gives up an upstream that is free here.
+    /// Another shard is short of permits: gives up an upstream that is free here, if nobody waits
+    /// for one or this shard holds more than its share.
     fn give_up_free(&mut self, service: ServiceId) {
+        let permits = &self.services[service.index()].permits;
+        let has_more = permits.held() > permits.fair_share();
+        if self.connections[service.index()].is_wanting && !has_more {
+            return;
+        }
         let upstreams = &self.connections[service.index()].upstreams;
-        if upstreams.len() > 1
-            && let Some(&id) = upstreams.iter().find(|&&id| self.upstreams[id].is_free())
-        {
-            self.retire(id);
+        let free = upstreams.iter().copied().find(|&id| self.upstreams[id].is_free());
+        match free {
+            Some(free) => self.retire(free),
+            None if has_more => self.give_up_next(service),
+            None => {}
+        }
+    }
+
+    /// The next upstream that becomes free is given up.
+    fn give_up_next(&mut self, service: ServiceId) {
+        let upstreams = &self.connections[service.index()].upstreams;
+        if upstreams.iter().any(|&id| self.upstreams[id].is_draining) {
+            return;
+        }
+        let shared = upstreams.iter().copied().find(|&id| self.upstreams[id].holder.is_none());
+        if let Some(shared) = shared {
+            self.upstreams[shared].is_draining = true;
         }
     }
 

@@ -11,7 +11,7 @@ use crate::client::postgres::examine::{Found, Scope};
 use crate::client::postgres::{Phase, Waiting};
 use crate::conns::Owner;
 use crate::event::{Message, Operation};
-use crate::ids::{ClientId, ShardId, UpstreamId};
+use crate::ids::{ClientId, ConnId, ShardId, UpstreamId};
 use crate::shard::{Shard, Timer};
 use crate::topology::Target;
 use crate::upstream::postgres::pipe::Requester;
@@ -130,13 +130,18 @@ impl Shard {
         let conn = self.conns.reserve(None);
         self.conns.set_owner(conn, Owner::Canceller(target));
         self.conns.connect(conn, address);
-        encode_cancel(
-            self.conns.write(conn),
-            self.upstreams[target].pid,
-            &self.upstreams[target].cancel_secret,
-        );
         self.timers.add(self.now + self.limits.connect_time_max, Timer::Cancel(conn));
         self.stats.cancels_forwarded += 1;
+    }
+
+    /// The connection for a cancel stands: shows the node the key.
+    pub(crate) fn handle_canceller_connected(&mut self, conn: ConnId, target: UpstreamId) {
+        match self.upstreams.get(target) {
+            Some(upstream) => {
+                encode_cancel(self.conns.write(conn), upstream.pid, &upstream.cancel_secret);
+            }
+            None => self.conns.close(conn),
+        }
     }
 
     /// Where the node of a service is, as far as that is known without asking.

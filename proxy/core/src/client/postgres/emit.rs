@@ -48,6 +48,7 @@ impl Shard {
             last.writes |= found.demand.writes;
             last.commits_early |= found.commits_early;
             last.defines |= found.defines;
+            last.clears |= found.clears;
         } else {
             let expectation = Expectation {
                 owner: Requester::Client(id),
@@ -64,6 +65,7 @@ impl Shard {
                 is_failed: false,
                 is_completed: false,
                 defines: found.defines,
+                clears: found.clears,
                 drops_unnamed: false,
                 change: found.change.take(),
             };
@@ -71,6 +73,7 @@ impl Shard {
             client.in_flight += 1;
             client.upstream = Some(target);
         }
+        client.is_barred |= found.clears;
         let session = client.session.as_deref_mut().expect("a client with requests is logged in");
         let mut emitter = Emitter {
             out: self.conns.write(upstream.conn),
@@ -145,6 +148,10 @@ impl Emitter<'_> {
             }
             (Message::Parse(parse), Named::Known(statement)) => {
                 self.parse(parse.name, statement);
+            }
+            (Message::Parse(_), Named::Raw) => {
+                self.out.extend_from_slice(bytes);
+                self.step(Step::ParseRaw);
             }
             (Message::Parse(parse), _) => {
                 self.provoke(parse.name);

@@ -45,6 +45,8 @@ pub enum Named {
     None,
     /// A statement of ours; for a Parse, the one it makes.
     Known(Rc<Statement>),
+    /// On this lease the upstream knows the client's own names.
+    Raw,
     /// A Parse of a name that is taken: the node is to say so.
     Taken,
     /// Nobody knows the name: the node is to say so.
@@ -68,6 +70,8 @@ pub struct Examined {
     pub change: Option<Box<SessionChange>>,
     /// Settings that may change among other things: the node has to be asked afterwards.
     pub touched: Vec<Box<str>>,
+    /// Whether the upstream has no statements any more afterwards.
+    pub clears: bool,
     /// What it runs, for the history.
     pub text: Option<Rc<Text>>,
     /// What the only message, a simple Query, does.
@@ -252,6 +256,11 @@ impl Examiner<'_> {
             Message::Bind(bind) => {
                 self.ask_if(!bind.portal.is_empty());
                 statement = self.find(bind.statement);
+                if matches!(statement, Named::Raw) {
+                    self.found.defines = true;
+                    self.found.commits_early = true;
+                    self.found.ask(Class::Exclusive, true);
+                }
                 if let Named::Known(known) = &statement {
                     let known = Rc::clone(known);
                     match known.meaning.known(self.database.epoch) {
@@ -295,6 +304,9 @@ impl Examiner<'_> {
 
     /// A Parse makes a statement, the same one for everybody who could have made it.
     fn parse(&mut self, parse: &frontend::Parse<'_>) -> Result<Named, Stop> {
+        if self.client.session().is_raw {
+            return Ok(Named::Raw);
+        }
         if !parse.name.is_empty() && !matches!(self.find(parse.name), Named::Unknown) {
             return Ok(Named::Taken);
         }
@@ -311,6 +323,9 @@ impl Examiner<'_> {
 
     /// The statement of a client's name, after the messages before this one.
     fn find(&self, name: &[u8]) -> Named {
+        if self.client.session().is_raw {
+            return Named::Raw;
+        }
         let unparsed = self.client.input.unparsed();
         for piece in self.pieces.iter().rev() {
             let body = &unparsed[piece.range.start + HEADER_LEN..piece.range.end];
@@ -383,6 +398,7 @@ impl Examined {
             commits_early: false,
             change: None,
             touched: Vec::new(),
+            clears: false,
             text: None,
             simple: None,
             runs: 0,
@@ -422,7 +438,12 @@ impl Examined {
                 self.touched.push(setting.name.clone());
             }
             Proven::Reset(name) => self.touched.push(name.clone()),
-            Proven::ResetAll | Proven::DiscardAll => self.touched.push(ALL.into()),
+            Proven::ResetAll => self.touched.push(ALL.into()),
+            Proven::DiscardAll => {
+                self.touched.push(ALL.into());
+                self.clears = true;
+            }
+            Proven::DeallocateAll => self.clears = true,
             _ => {}
         }
     }

@@ -61,6 +61,8 @@ pub struct Client {
     pub retries: u8,
     /// Reading is paused until there is room again.
     pub is_paused: bool,
+    /// A request in flight makes its upstream forget all statements: the next one waits for it.
+    pub is_barred: bool,
     /// The transaction status that the client was told last.
     pub status: Status,
     /// Whether it said good-bye or sent its last byte: closed when everything is answered.
@@ -112,6 +114,8 @@ pub struct Session {
     pub startup_application: Option<Rc<[u8]>>,
     /// Prepared statements.
     pub statements: Statements,
+    /// On its lease, statements have the client's own names: it mixes them with SQL-level PREPARE.
+    pub is_raw: bool,
     /// Settings that requests of the current lease may have changed.
     pub touched: Vec<Box<str>>,
     /// Whether texts may be judged by our lexer: standard_conforming_strings on and an encoding
@@ -159,6 +163,7 @@ impl Client {
             streaming: 0,
             retries: 0,
             is_paused: false,
+            is_barred: false,
             status: Status::Idle,
             is_leaving: false,
         }

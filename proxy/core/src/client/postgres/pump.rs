@@ -44,6 +44,10 @@ impl Shard {
             if client.input.unparsed().is_empty() || self.is_output_high(id) {
                 break;
             }
+            if client.is_barred {
+                self.clients[id].waiting = Waiting::Itself;
+                break;
+            }
             let progress = if client.lease.is_some() {
                 self.pump_lease(id)
             } else {
@@ -76,6 +80,7 @@ impl Shard {
         let client = &self.clients[id];
         if client.is_leaving
             && client.in_flight == 0
+            && !self.is_output_high(id)
             && client.waiting == Waiting::No
             && client.phase == Phase::Ready
         {
@@ -130,6 +135,9 @@ impl Shard {
                 let until = found.keeps.map_or(Until::Idle, Until::Session);
                 self.begin_lease(id, target, until);
                 self.touch_settings(id, &found);
+                if found.keeps == Some(Reason::Prepare) {
+                    return self.go_raw(id, target);
+                }
             }
         }
         self.emit(id, target, found);
@@ -299,6 +307,9 @@ impl Shard {
                     self.apply_application(id, target);
                 }
                 self.widen_lease(id, &found);
+                if found.keeps == Some(Reason::Prepare) && !self.clients[id].session().is_raw {
+                    return self.go_raw(id, target);
+                }
                 self.emit(id, target, found);
                 Progress::Next
             }
@@ -315,6 +326,20 @@ impl Shard {
             self.stats.leases_session += 1;
         }
         self.touch_settings(id, found);
+    }
+
+    /// SQL-level PREPARE and its like share their names with the protocol's statements: from here on
+    /// the lease knows this client's statements by the client's own names.
+    fn go_raw(&mut self, id: ClientId, target: UpstreamId) -> Progress {
+        if self.clients[id].in_flight > 0 {
+            self.clients[id].waiting = Waiting::Itself;
+            return Progress::Stop;
+        }
+        let session = self.clients[id].session_mut();
+        session.is_raw = true;
+        let statements = core::mem::take(&mut session.statements);
+        self.prepare_raw(target, &statements);
+        Progress::Next
     }
 
     fn touch_settings(&mut self, id: ClientId, found: &Examined) {

@@ -125,6 +125,7 @@ impl Shard {
             application: wanted.application.clone(),
             startup_application: wanted.application,
             statements: Statements::default(),
+            is_raw: false,
             touched: Vec::new(),
             is_readable: true,
         };

@@ -63,6 +63,12 @@ impl Statements {
         self.named.binary_search_by(|(other, _)| (**other).cmp(name))
     }
 
+    /// All that are confirmed, with their names; the unnamed one has the empty name.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Rc<Statement>)> {
+        let unnamed = self.unnamed.iter().map(|statement| (&b""[..], statement));
+        self.named.iter().map(|(name, statement)| (&**name, statement)).chain(unnamed)
+    }
+
     /// Whether there is an unnamed statement, now or on its way.
     pub fn has_unnamed(&self) -> bool {
         self.find(b"").is_some()

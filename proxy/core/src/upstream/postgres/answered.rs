@@ -15,14 +15,30 @@ use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Expectation, Requester, SessionChange};
 
 impl Shard {
+    /// The head of a pipe is about to be answered: what it did to the session becomes true.
+    pub(crate) fn complete_request(&mut self, id: UpstreamId, status: Status) {
+        let upstream = &mut self.upstreams[id];
+        let head = upstream.pipe.front_mut().expect("a request is answered");
+        let change = head.change.take();
+        if head.is_failed {
+            return;
+        }
+        if head.clears {
+            upstream.prepared.clear();
+        }
+        // Inside a transaction a setting holds only if that commits: asked for at its end.
+        let is_outside = upstream.status == Status::Idle && status == Status::Idle;
+        if let (Some(change), Some(client), true) = (change, head.client(), is_outside)
+            && self.clients.get(client).is_some()
+        {
+            self.apply_change(id, client, &change);
+        }
+    }
+
     /// The head of a pipe is answered.
     pub(crate) fn handle_answered(&mut self, id: UpstreamId, status: Status) {
         let upstream = &mut self.upstreams[id];
-        let mut head = upstream.pop();
-        if upstream.status != Status::Idle || status != Status::Idle {
-            // Inside a transaction a setting holds only if that commits: asked for at its end.
-            head.change = None;
-        }
+        let head = upstream.pop();
         upstream.status = status;
         let nanos = self.now.nanos_since(upstream.head_since);
         upstream.head_since = self.now;
@@ -92,14 +108,10 @@ impl Shard {
         client.in_flight -= 1;
         client.retries = 0;
         client.status = status;
+        client.is_barred &= client.in_flight > 0;
         client.input.drop_answered(head.len);
         if head.drops_unnamed {
             client.session_mut().statements.confirm();
-        }
-        if !head.is_failed
-            && let Some(change) = &head.change
-        {
-            self.apply_change(id, client_id, change);
         }
         self.end_lease_if_over(client_id);
         let client = &mut self.clients[client_id];
@@ -151,7 +163,6 @@ impl Shard {
                 self.apply_reset_all(id, client, *change == SessionChange::DiscardAll);
             }
             SessionChange::DeallocateAll => {
-                self.upstreams[id].prepared.clear();
                 self.clients[client].session_mut().statements.clear();
             }
         }
@@ -219,8 +230,8 @@ impl Shard {
         let (startup, application) =
             (Rc::clone(&session.startup), session.startup_application.clone());
         if is_discard {
-            upstream.prepared.clear();
             session.statements.clear();
+            session.is_raw = false;
             if let Some(lease) = &mut self.clients[client].lease {
                 // Nothing is left that only this upstream knows.
                 lease.until = Until::Idle;
@@ -256,6 +267,7 @@ impl Shard {
                 return;
             }
         }
+        self.clients[client_id].session_mut().is_raw = false;
         self.clients[client_id].lease = None;
         self.clients[client_id].upstream = None;
         self.upstreams[id].holder = None;

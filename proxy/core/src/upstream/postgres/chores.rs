@@ -9,6 +9,7 @@ use manifold_protocols::postgres::backend::columns;
 use manifold_protocols::postgres::frontend;
 
 use crate::client::postgres::Waiting;
+use crate::client::postgres::statements::Statements;
 use crate::event::{Level, Operation};
 use crate::fingerprint::{APPLICATION_NAME, write_set};
 use crate::identity::{Catalog, Reported};
@@ -119,6 +120,20 @@ impl Shard {
         upstream.steps.push_back(Step::Sync);
         let out = self.conns.write(upstream.conn);
         out.extend_from_slice(&closes);
+        frontend::encode_sync(out);
+    }
+
+    /// Prepares a client's statements on its lease under the client's own names.
+    pub(crate) fn prepare_raw(&mut self, id: UpstreamId, statements: &Statements) {
+        let upstream = &mut self.upstreams[id];
+        let begins_at = self.conns.written_total(upstream.conn);
+        upstream.push(Expectation::of_chore(Chore::Tidy, self.now, begins_at));
+        let out = self.conns.write(upstream.conn);
+        for (name, statement) in statements.iter() {
+            frontend::encode_parse(out, name, &statement.text, &statement.types);
+            upstream.steps.push_back(Step::ParseProvoking);
+        }
+        upstream.steps.push_back(Step::Sync);
         frontend::encode_sync(out);
     }
 

@@ -41,6 +41,8 @@ pub struct Expectation {
     pub is_completed: bool,
     /// Whether the catalog may be another afterwards.
     pub defines: bool,
+    /// Whether the upstream has no statements any more afterwards (DISCARD ALL, DEALLOCATE ALL).
+    pub clears: bool,
     /// Whether the client's unnamed statement is gone with it (a simple Query).
     pub drops_unnamed: bool,
     /// What its success does to the session.
@@ -161,6 +163,7 @@ impl Expectation {
             is_failed: false,
             is_completed: false,
             defines: false,
+            clears: false,
             drops_unnamed: false,
             change: None,
         }

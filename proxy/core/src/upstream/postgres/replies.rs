@@ -15,7 +15,7 @@ use manifold_protocols::postgres::frame::{HEADER_LEN, decode_backend_header};
 use crate::ids::{ConnId, UpstreamId};
 use crate::planted::Bug;
 use crate::shard::Shard;
-use crate::upstream::postgres::pipe::{Requester, Step};
+use crate::upstream::postgres::pipe::{Requester, SessionChange, Step};
 use crate::upstream::postgres::{State, Upstream};
 
 /// Why an upstream cannot go on.
@@ -157,9 +157,11 @@ impl Shard {
                 *run = message.end..message.end;
             }
             Fate::End(status) => {
-                run.end = message.end;
                 self.check_end(id, status)?;
                 self.pass_on(id, &bytes[run.clone()]);
+                // What the client is told of its settings comes before the end of the reply.
+                self.complete_request(id, status);
+                self.pass_on(id, &bytes[message.clone()]);
                 *run = message.end..message.end;
                 self.handle_answered(id, status);
                 if self.upstreams.get(id).is_none() {
@@ -396,12 +398,18 @@ impl Shard {
             self.identities[identity].set_parameter(name, value);
             return Ok(Fate::Swallow);
         };
-        let tells_client = match &head.owner {
-            Requester::Client(_) => head.is_leased || head.change.is_some(),
-            _ => false,
+        let tells_client = match (&head.owner, head.change.as_deref()) {
+            // The client is told the difference that its session sees, not what the node went
+            // through.
+            (Requester::Client(_), Some(change)) => matches!(change, SessionChange::Set(_)),
+            (Requester::Client(_), None) => head.is_leased,
+            _ => return Ok(Fate::Swallow),
         };
-        if tells_client || !matches!(head.owner, Requester::Client(_)) {
-            return Ok(if tells_client { Fate::Pass } else { Fate::Swallow });
+        if tells_client {
+            return Ok(Fate::Pass);
+        }
+        if head.change.is_some() {
+            return Ok(Fate::Swallow);
         }
         self.handle_surprising_parameter(id, name, value)
     }
