@@ -1,16 +1,17 @@
 //! Runs pgbench and reads what it prints and logs.
 //!
 //! Percentiles come from its log of single transactions, thinned out so that writing it does not
-//! count. Processor times span the whole run, connecting included.
+//! count. Processor times count from the first report of progress on.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::sample::Sample;
+use super::cost::tree_cpu_us;
+use super::sample::{Cost, Sample};
 use super::systems::Running;
-use crate::harness::process::{Folder, Process};
+use crate::harness::process::{Folder, Process, wait_for};
 use crate::harness::{Node, node};
 
 /// How pgbench is run.
@@ -31,68 +32,65 @@ pub struct Pgbench {
 /// Roughly how many log lines a run should write for each second.
 const LOG_LINES_PER_SECOND: f64 = 8_000.0;
 
+/// Clients that connect in a second at worst; pgbench's time runs while they do.
+const CONNECTS_PER_SECOND: u64 = 500;
+
+/// How the first of pgbench's lines begins that says how far it is.
+const PROGRESS: &str = "progress: ";
+
 impl Pgbench {
     /// One run against a system.
     pub fn run(&self, running: &Running, node: &Node) -> Sample {
         let folder = Folder::new("pgbench");
-        let before = running.cost(node);
-        let output = self.spawn(running, &folder);
-        let mut cost = running.cost(node).since(before);
-        let queries = number_after(&output, "number of transactions actually processed: ");
-        let failed = number_after(&output, "number of failed transactions: ");
-        cost.generator_us = number_after(&output, "generator cpu us: ") as u64;
-        let latencies = latencies_us(folder.path());
-        let mut sample = Sample {
-            rate: number_after(&output, "\ntps = "),
-            p50_us: percentile(&latencies, 0.5),
-            p99_us: percentile(&latencies, 0.99),
-            longest_us: percentile(&latencies, 1.0),
-            errors: failed,
-            ..Sample::default()
+        let mut process = self.spawn(running, &folder);
+        // Costs count from the first report of progress on, when everybody is connected.
+        let has_begun = wait_for(self.time_max(), || {
+            let has_ended = process.poll().is_some();
+            (has_ended || process.output().contains(PROGRESS)).then_some(())
+        });
+        let before = Cost {
+            generator_us: tree_cpu_us(process.pid()),
+            ..running.cost(node)
         };
-        sample.set_cost(queries as u64, cost);
-        if queries == 0.0 || output.contains("aborted") || output.contains("rror:") {
+        let exit = has_begun.and_then(|()| process.wait(self.time_max()));
+        let output = process.output();
+        let mut cost = running.cost(node);
+        cost.generator_us = number_after(&output, "generator cpu us: ") as u64;
+        let mut sample = read_sample(&output, folder.path());
+        sample.set_cost(counted(&output), cost.since(before));
+        if exit.is_none() {
             sample.errors = sample.errors.max(1.0);
-            let line = output.lines().find(|line| line.contains("rror"));
-            sample.error = Some(line.unwrap_or("pgbench did nothing").to_owned());
+            sample.error = Some("pgbench did not end".to_owned());
         }
         sample
     }
 
-    /// Runs it to its end and gives back what it printed, and its processor time.
-    fn spawn(&self, running: &Running, folder: &Folder) -> String {
+    /// Starts it.
+    fn spawn(&self, running: &Running, folder: &Folder) -> Process {
         let clients = self.clients.to_string();
         let jobs = self.jobs.min(self.clients).to_string();
-        let seconds = self.time.as_secs().to_string();
+        let connecting = u64::from(self.clients) / CONNECTS_PER_SECOND;
+        let seconds = (self.time.as_secs() + connecting).to_string();
         let rate = self.sampling_rate().to_string();
         let port = running.address().port().to_string();
-        // bash's own `times` tells the processor time of the children it has waited for.
         let mut command = Command::new("bash");
         command
             .args(["-c", TIMED, "pgbench"])
             .arg(node::bin("pgbench"))
             .args([
-                "-n", "-r", "-M", self.mode, "-c", &clients, "-j", &jobs, "-T", &seconds,
+                "-n", "-P", "1", "-M", self.mode, "-c", &clients, "-j", &jobs,
             ])
-            .args([
-                "-l",
-                "--sampling-rate",
-                &rate,
-                "-h",
-                "127.0.0.1",
-                "-U",
-                "postgres",
-            ])
-            .args(["-p", &port])
+            .args(["-T", &seconds, "-l", "--sampling-rate", &rate])
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port])
             .args(self.script)
             .arg("postgres")
             .current_dir(folder.path());
-        let mut process = Process::spawn(command, "pgbench", &folder.join("output"));
-        let time_max = self.time + Duration::from_secs(60);
-        if process.wait(time_max).is_none() {
-            return format!("error: pgbench did not end\n{}", process.output());
-        }
-        process.output()
+        Process::spawn(command, "pgbench", &folder.join("output"))
+    }
+
+    /// How long to wait for it.
+    fn time_max(&self) -> Duration {
+        self.time + Duration::from_secs(60)
     }
 
     /// The share of transactions that are logged, guessed so that percentiles of slow loads still
@@ -112,6 +110,33 @@ TIMEFORMAT='generator seconds: %U %S'
 cat times
 awk '/^generator seconds/ { printf "generator cpu us: %d\n", ($3 + $4) * 1e6 }' times
 "#;
+
+/// Rate, latencies and errors.
+fn read_sample(output: &str, folder: &Path) -> Sample {
+    let latencies = latencies_us(folder);
+    let mut sample = Sample {
+        rate: number_after(output, "\ntps = "),
+        p50_us: percentile(&latencies, 0.5),
+        p99_us: percentile(&latencies, 0.99),
+        longest_us: percentile(&latencies, 1.0),
+        errors: number_after(output, "number of failed transactions: "),
+        ..Sample::default()
+    };
+    if sample.rate == 0.0 || output.contains("aborted") || output.contains("rror:") {
+        sample.errors = sample.errors.max(1.0);
+        let line = output.lines().find(|line| line.contains("rror"));
+        sample.error = Some(line.unwrap_or("pgbench did nothing").to_owned());
+    }
+    sample
+}
+
+/// The queries after the first report of progress, "progress: 1.0 s, 20000.0 tps, …".
+fn counted(output: &str) -> u64 {
+    let all = number_after(output, "number of transactions actually processed: ");
+    let seconds = number_after(output, PROGRESS);
+    let rate = number_after(output, " s, ");
+    (all - seconds * rate).max(0.0) as u64
+}
 
 /// The number that follows a text, or zero.
 fn number_after(output: &str, text: &str) -> f64 {
@@ -164,6 +189,13 @@ mod tests {
         assert_eq!(number_after(output, "actually processed: "), 120.0);
         assert_eq!(number_after(output, "\ntps = "), 12.5);
         assert_eq!(number_after(output, "missing "), 0.0);
+    }
+
+    #[test]
+    fn counts_queries_after_first_progress() {
+        let output = "progress: 1.0 s, 100.0 tps, lat 1\nprogress: 2.0 s, 9.0 tps\n\
+            number of transactions actually processed: 350\n";
+        assert_eq!(counted(output), 250);
     }
 
     #[test]
