@@ -34,7 +34,13 @@ impl Shard {
         let known = &self.identities[identity];
         let is_granted = match auth {
             Auth::Relay => known.granted_until.is_some_and(|until| self.now < until),
-            Auth::Trust | Auth::Users => !known.parameters.is_empty(),
+            Auth::Trust => !known.parameters.is_empty(),
+            Auth::Users => {
+                // Nobody is checked yet, so nobody is believed.
+                let refusal = Refusal::wrong_password(&known.user);
+                self.refuse_client(id, &refusal);
+                return;
+            }
         };
         if is_granted {
             self.continue_login(id);
