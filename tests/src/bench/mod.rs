@@ -1,9 +1,9 @@
 //! The benchmark: manifold beside PgBouncer and beside no proxy at all, on one machine, in one run.
 //!
-//! [`loads`] says what is measured and what is to be reached, [`systems`] starts what is measured,
-//! [`traffic`] is the generator for what pgbench cannot do, [`table`] prints. Knows the proxies
-//! only as processes with a port. Invariant: the systems of one load take turns, so that whatever the
-//! machine does meanwhile happens to all of them.
+//! [`loads`] says what is measured and what is to be reached, [`systems`] starts it, [`traffic`] is
+//! the generator for what pgbench cannot do, [`table`] prints. Knows the proxies only as processes
+//! with a port. Invariant: the systems of one load take turns, so that whatever the machine does
+//! meanwhile happens to all of them.
 
 pub mod cost;
 pub mod generator;
