@@ -32,10 +32,13 @@ impl Library {
         Self { by_key: fast_map(seed), next_number: 1, purge_at: PURGE_AT_MIN, key: Vec::new() }
     }
 
-    /// The statement with this text and these types, under the fingerprint of this number.
+    /// The statement with this text and these types, under the fingerprint of this number. After
+    /// the catalog has changed it is another one: who prepares it then must not get a plan of before,
+    /// and who prepared it before is told by the node that his no longer fits.
     pub fn find_or_make(
         &mut self,
         database: DatabaseId,
+        epoch: u32,
         fingerprint: u64,
         text: &[u8],
         types: &[u8],
@@ -43,6 +46,7 @@ impl Library {
     ) -> Rc<Statement> {
         self.key.clear();
         self.key.extend_from_slice(&database.0.to_le_bytes());
+        self.key.extend_from_slice(&epoch.to_le_bytes());
         self.key.extend_from_slice(&fingerprint.to_le_bytes());
         self.key.extend_from_slice(&(types.len() as u64).to_le_bytes());
         self.key.extend_from_slice(types);

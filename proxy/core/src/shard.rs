@@ -307,7 +307,14 @@ impl Shard {
             }
             Timer::Login(id) => {
                 if let Some(client) = self.clients.get(id).filter(|it| it.phase != Phase::Ready) {
-                    let refusal = Refusal::login_too_slow(self.name(client.service));
+                    let name = self.name(client.service);
+                    let refusal = match client.phase {
+                        Phase::Login => {
+                            let seconds = self.limits.login_time_max.as_secs();
+                            Refusal::waited_too_long(name, seconds).fatal()
+                        }
+                        _ => Refusal::login_too_slow(name),
+                    };
                     self.refuse_client(id, &refusal);
                 }
             }

@@ -157,7 +157,9 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         return Vec::new();
     };
     let address = Address::Unix(Arc::from("/node"));
-    let permits = Arc::new(Permits::new(options.connections_max));
+    let all_permits = Permits::new(options.connections_max);
+    let mut ledgers: Vec<_> = (1..count).map(|_| Arc::new(all_permits.share())).collect();
+    ledgers.insert(0, Arc::new(all_permits));
     let has_name = prng.chance(300);
     let target = if has_name {
         Target::Name(Arc::from("node.internal"))
@@ -171,9 +173,14 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         target,
         auth: Auth::Relay,
         users: Arc::new(Users::default()),
-        permits: permits.clone(),
+        permits: ledgers[0].clone(),
     };
-    let new_shard = |number| {
+    let new_shard = |number: u32| {
+        let permits = ledgers[number as usize].clone();
+        let service = Service {
+            permits: permits.clone(),
+            ..service.clone()
+        };
         let id = ShardId(number);
         let classifier = Classifier::new(options.doubts, prng.fork());
         let addresses = vec![address.clone()];
@@ -182,12 +189,12 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
             id,
             seed: seed ^ u64::from(number),
             limits: options.limits.clone(),
-            services: vec![service.clone()],
+            services: vec![service],
         };
         SimShard {
             shard: Shard::new(settings),
             driver,
-            permits: permits.clone(),
+            permits,
         }
     };
     (0..count).map(new_shard).collect()

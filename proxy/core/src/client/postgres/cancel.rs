@@ -84,7 +84,8 @@ impl Shard {
     fn cancel_in_flight(&mut self, id: ClientId) {
         let target = self.clients[id].upstream.expect("requests in flight are on an upstream");
         let upstream = &self.upstreams[target];
-        let is_alone = upstream.pipe.iter().all(|one| one.client() == Some(id));
+        let is_alone = upstream.holder == Some(id)
+            || upstream.pipe.iter().all(|one| one.client() == Some(id));
         if is_alone {
             self.forward_cancel(target);
             return;

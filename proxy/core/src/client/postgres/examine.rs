@@ -316,8 +316,9 @@ impl Examiner<'_> {
             self.library.make(parse.text, parse.types, &meaning)
         } else {
             let fingerprint = session.fingerprint.number;
-            let database = self.database_id;
-            self.library.find_or_make(database, fingerprint, parse.text, parse.types, &meaning)
+            let (database, epoch) = (self.database_id, self.database.epoch);
+            let (text, types) = (parse.text, parse.types);
+            self.library.find_or_make(database, epoch, fingerprint, text, types, &meaning)
         }))
     }
 

@@ -44,7 +44,7 @@ impl Shard {
             if client.input.unparsed().is_empty() || self.is_output_high(id) {
                 break;
             }
-            if client.is_barred {
+            if client.is_barred && !client.lease.is_some_and(|lease| lease.is_open) {
                 self.clients[id].waiting = Waiting::Itself;
                 break;
             }

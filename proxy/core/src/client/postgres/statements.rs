@@ -133,8 +133,9 @@ impl Statements {
         }
     }
 
-    /// Drops all statements: DEALLOCATE ALL and DISCARD ALL.
+    /// Drops all statements: DEALLOCATE ALL and DISCARD ALL. What is on its way stays so.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.named = Vec::new();
+        self.unnamed = None;
     }
 }
