@@ -105,7 +105,7 @@ impl Load {
                     .run(running, node, || ())
             }
             Kind::Noise => noise::run(self, row, running, node, options),
-            Kind::Idle => idle::run(self, row, running),
+            Kind::Idle => idle::run(self, row, running, node),
             Kind::Shards => shards::run(self, running, node, options),
         }
     }

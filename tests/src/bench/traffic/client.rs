@@ -123,6 +123,11 @@ impl Client {
         self.waited_us(now)
     }
 
+    /// What the client does, and where in it it stands.
+    pub fn describe(&self) -> String {
+        format!("{:?}", self.script)
+    }
+
     /// The text of the first error that the client has seen.
     pub fn error_text(&self) -> String {
         self.scanner.error_text()

@@ -68,6 +68,8 @@ pub struct Settings {
 struct Measured {
     /// Latencies in microseconds.
     latencies: Histogram<u64>,
+    /// The longest latency in microseconds, and the number of the client that had it.
+    longest: (u64, usize),
     /// Batches with an error among their answers.
     errors: u64,
     /// Whether the warm-up is over.
@@ -81,6 +83,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let mut clients = connect_all(settings, &poll)?;
     let mut measured = Measured {
         latencies: Histogram::new_with_max(LATENCY_MAX_US, 3).expect("valid bounds"),
+        longest: (0, 0),
         errors: 0,
         is_measuring: false,
     };
@@ -184,9 +187,10 @@ fn turn(
             result => result?,
         }
         for event in &events {
-            let client = &mut clients[event.token().0];
+            let number = event.token().0;
+            let client = &mut clients[number];
             if event.is_readable() {
-                advance(client, measured, &mut bytes)?;
+                advance(number, client, measured, &mut bytes)?;
             } else if event.is_writable() {
                 client.flush()?;
             }
@@ -195,7 +199,12 @@ fn turn(
 }
 
 /// Takes what came for a client and sends its next batch.
-fn advance(client: &mut Client, measured: &mut Measured, bytes: &mut [u8]) -> Result<()> {
+fn advance(
+    number: usize,
+    client: &mut Client,
+    measured: &mut Measured,
+    bytes: &mut [u8],
+) -> Result<()> {
     match client.receive(bytes)? {
         Progress::None => Ok(()),
         Progress::Answered {
@@ -204,6 +213,7 @@ fn advance(client: &mut Client, measured: &mut Measured, bytes: &mut [u8]) -> Re
         } => {
             if measured.is_measuring {
                 measured.latencies.saturating_record(latency_us);
+                measured.longest = measured.longest.max((latency_us, number));
                 measured.errors += u64::from(has_error);
             }
             client.begin(Instant::now())
@@ -218,14 +228,19 @@ fn advance(client: &mut Client, measured: &mut Measured, bytes: &mut [u8]) -> Re
 /// Prints the results.
 fn tell(clients: &[Client], measured: &Measured, time: Duration) -> Result<()> {
     let now = Instant::now();
-    let waiting = clients.iter().map(|client| client.age_us(now)).max();
+    let waiting = clients.iter().enumerate();
+    let oldest = waiting
+        .map(|(number, client)| (client.age_us(now), number))
+        .max();
+    let (longest_us, number) = measured.longest.max(oldest.unwrap_or_default());
     let latencies = &measured.latencies;
-    let longest = latencies.max().max(waiting.unwrap_or(0));
     say(&format!("requests={}", latencies.len()))?;
     say(&format!("time_us={}", time.as_micros()))?;
     say(&format!("p50_us={}", latencies.value_at_quantile(0.5)))?;
     say(&format!("p99_us={}", latencies.value_at_quantile(0.99)))?;
-    say(&format!("longest_us={longest}"))?;
+    say(&format!("longest_us={longest_us}"))?;
+    say(&format!("longest_client={number}"))?;
+    say(&format!("longest_batch={}", clients[number].describe()))?;
     say(&format!("errors={}", measured.errors))?;
     if let Some(client) = clients
         .iter()
