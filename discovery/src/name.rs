@@ -1,6 +1,6 @@
 //! A host name, looked up by this host's resolver each time it is asked for.
 //!
-//! Keeps no answer, so nothing can be stale; following a name by its TTL is another source's matter.
+//! Keeps no answer, so nothing can be stale; following a name by its TTL is for another source.
 
 use std::collections::BTreeSet;
 

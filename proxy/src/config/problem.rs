@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, said so that it can be put right.
 //!
-//! Collects; never stops at the first. Invariant: a problem names the place it is at, and no problem
+//! Collects; never stops at the first. Invariant: a problem names the place it is at, and none
 //! repeats a password.
 
 use std::fmt;

@@ -280,7 +280,8 @@ fn refuses_an_empty_file() {
     assert_eq!(
         errors_of(""),
         [
-            "m.toml: no service is configured\n  hint: add [[service]] with name, listen and upstream"
+            "m.toml: no service is configured\n  hint: add [[service]] with name, listen and \
+             upstream"
         ]
     );
 }
@@ -291,8 +292,9 @@ fn refuses_a_users_file_that_cannot_be_read() {
     assert_eq!(
         errors_of(&text),
         [
-            "m.toml:6: users: no/such/file cannot be read: No such file or directory (os error 2)\n  \
-          hint: the file must exist and be readable by the user that the proxy runs as"
+            "m.toml:6: users: no/such/file cannot be read: No such file or directory \
+             (os error 2)\n  hint: the file must exist and be readable by the user that the \
+             proxy runs as"
         ]
     );
 }

@@ -105,7 +105,8 @@ mod tests {
     fn tells_the_kinds_of_secret_apart() {
         let hash = "md50123456789abcdef0123456789abcdef";
         let text = format!(
-            "; remark\n\n\"a\" \"pass\" \"more\" words\n\"b\"\t\"{hash}\"\r\n \"c\" \"{VERIFIER}\"\n"
+            "; remark\n\n\"a\" \"pass\" \"more\" words\n\"b\"\t\"{hash}\"\r\n \
+             \"c\" \"{VERIFIER}\"\n"
         );
         let (users, problems) = read(&text);
         assert_eq!(problems, Vec::<String>::new());

@@ -1,7 +1,7 @@
 //! The core of a shard behind a fence: a panic in it stays in it.
 //!
-//! Knows neither threads nor I/O. Invariant: after a panic not one more operation comes out, because
-//! a half-updated table could send one client's bytes to another.
+//! Knows neither threads nor I/O. Invariant: after a panic not one more operation comes out: a
+//! half-updated table could send one client's bytes to another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

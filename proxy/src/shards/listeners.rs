@@ -1,7 +1,7 @@
 //! The listening sockets of all services, bound before any shard runs.
 //!
-//! Knows who serves what, and nothing of clients. Invariant: either every address is bound for every
-//! shard that serves it, or none is and the error names the one that failed.
+//! Knows who serves what, and nothing of clients. Invariant: either every address is bound for
+//! every shard that serves it, or none is and the error names the one that failed.
 
 use std::fs::{self, Permissions};
 use std::io;

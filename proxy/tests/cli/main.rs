@@ -1,8 +1,8 @@
 //! The program as its user meets it: words in, lines and exit codes out.
 //!
 //! Every proxy started here listens on loopback, on a port that the kernel chose, and is ended by
-//! the test that started it. Where a node is needed, one is played: it logs everybody in and answers
-//! nothing.
+//! the test that started it. Where a node is needed, one is played: it logs everybody in and says
+//! nothing more.
 
 mod stage;
 
