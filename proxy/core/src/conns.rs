@@ -127,9 +127,10 @@ impl Conns {
         self.table.get(conn).map_or(0, |conn| conn.output.len() + conn.sending)
     }
 
-    /// Bytes that the kernel has taken since the connection began.
-    pub fn sent_total(&self, conn: ConnId) -> u64 {
-        self.table.get(conn).map_or(0, |conn| conn.sent_total)
+    /// Bytes that the driver has been given since the connection began: none behind them can have
+    /// been sent.
+    pub fn given_total(&self, conn: ConnId) -> u64 {
+        self.table.get(conn).map_or(0, |conn| conn.sent_total + conn.sending as u64)
     }
 
     /// Bytes ever written, sent or not: the position of the next byte to be written.

@@ -217,7 +217,9 @@ impl Shard {
         match self.conns.owner(conn) {
             Owner::Client(id) => {
                 let client = &self.clients[id];
-                let is_waiting = !client.input.unparsed().is_empty() || client.is_paused;
+                let is_waiting = !client.input.unparsed().is_empty()
+                    || client.is_paused
+                    || client.is_leaving;
                 if is_waiting {
                     self.clients_to_pump.push_back(id);
                 }

@@ -417,6 +417,7 @@ impl Shard {
         self.lanes[source].upstreams.retain(|&other| other != id);
         self.lanes[target].upstreams.push(id);
         self.upstreams[id].lane = target;
+        self.upstreams[id].has_served = false;
         self.drop_lane_if_empty(source);
     }
 
@@ -494,6 +495,7 @@ impl Shard {
         if let Some((since, other)) = oldest
             && own.is_none_or(|own| since < own)
             && (was_held_back || own.is_none())
+            && (self.upstreams[id].has_served || own.is_none())
             && self.wanted_upstreams(other) > 0
         {
             if self.lanes[other].identity == identity {

@@ -109,6 +109,7 @@ impl Shard {
         self.upstreams[target].pipe[first].owner = Requester::Abandoned;
         let client = &mut self.clients[id];
         client.in_flight = 0;
+        client.is_barred = false;
         client.upstream = None;
         client.input.drop_answered(len);
         client.session_mut().statements.forget_pending();

@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use manifold_protocols::postgres::backend::Status;
 use manifold_protocols::postgres::frame::HEADER_LEN;
 use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
 
@@ -27,6 +28,7 @@ impl Shard {
             upstream,
             statements_max: self.limits.upstream_statements_max,
             prepared_count: 0,
+            may_have_failed: false,
             is_closed: false,
             is_synced: false,
         };
@@ -70,10 +72,11 @@ impl Shard {
                 change: found.change.take(),
             };
             upstream.push(expectation);
+            upstream.has_served = true;
             client.in_flight += 1;
             client.upstream = Some(target);
         }
-        client.is_barred |= found.clears;
+        client.is_barred |= found.clears || (is_leased && found.resets);
         let session = client.session.as_deref_mut().expect("a client with requests is logged in");
         let mut emitter = Emitter {
             out: self.conns.write(upstream.conn),
@@ -82,6 +85,8 @@ impl Shard {
             upstream,
             statements_max: self.limits.upstream_statements_max,
             prepared_count: 0,
+            may_have_failed: is_leased
+                && (client.in_flight > 1 || client.status == Status::Failed),
             is_closed: false,
             is_synced: false,
         };
@@ -115,6 +120,8 @@ struct Emitter<'a> {
     upstream: &'a mut Upstream,
     statements_max: usize,
     prepared_count: u64,
+    /// The transaction on the lease may have failed by now.
+    may_have_failed: bool,
     is_closed: bool,
     is_synced: bool,
 }
@@ -199,7 +206,12 @@ impl Emitter<'_> {
         self.statements.push(Change::Parse(name.into(), Rc::clone(statement)));
         if self.upstream.prepared.contains_key(&statement.number) {
             self.upstream.touch(statement.number);
-            self.step(Step::ParseKnown);
+            if self.may_have_failed {
+                frontend::encode_parse(self.out, b"", &statement.text, &statement.types);
+                self.step(Step::ParseCheck);
+            } else {
+                self.step(Step::ParseKnown);
+            }
         } else {
             self.prepare(statement, Step::Parse);
         }

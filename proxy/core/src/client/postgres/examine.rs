@@ -72,6 +72,8 @@ pub struct Examined {
     pub touched: Vec<Box<str>>,
     /// Whether the upstream has no statements any more afterwards.
     pub clears: bool,
+    /// Whether it takes settings back to what the session began with.
+    pub resets: bool,
     /// What it runs, for the history.
     pub text: Option<Rc<Text>>,
     /// What the only message, a simple Query, does.
@@ -311,6 +313,11 @@ impl Examiner<'_> {
             return Ok(Named::Taken);
         }
         let (meaning, profile) = self.judge(parse.text)?;
+        if profile.keeps.is_some() {
+            // Names have to be the client's own before the first message of the request is sent.
+            self.found.keeps = self.found.keeps.or(profile.keeps);
+            self.found.ask(Class::Exclusive, true);
+        }
         let session = self.client.session();
         Ok(Named::Known(if profile.verdict.freezes {
             self.library.make(parse.text, parse.types, &meaning)
@@ -400,6 +407,7 @@ impl Examined {
             change: None,
             touched: Vec::new(),
             clears: false,
+            resets: false,
             text: None,
             simple: None,
             runs: 0,
@@ -438,8 +446,14 @@ impl Examined {
             Proven::Set(setting) | Proven::SetConfig(setting) => {
                 self.touched.push(setting.name.clone());
             }
-            Proven::Reset(name) => self.touched.push(name.clone()),
-            Proven::ResetAll => self.touched.push(ALL.into()),
+            Proven::Reset(name) => {
+                self.touched.push(name.clone());
+                self.resets = true;
+            }
+            Proven::ResetAll => {
+                self.touched.push(ALL.into());
+                self.resets = true;
+            }
             Proven::DiscardAll => {
                 self.touched.push(ALL.into());
                 self.clears = true;

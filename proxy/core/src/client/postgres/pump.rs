@@ -135,7 +135,7 @@ impl Shard {
                 let until = found.keeps.map_or(Until::Idle, Until::Session);
                 self.begin_lease(id, target, until);
                 self.touch_settings(id, &found);
-                if found.keeps == Some(Reason::Prepare) {
+                if found.keeps.is_some() {
                     return self.go_raw(id, target);
                 }
             }
@@ -196,6 +196,9 @@ impl Shard {
         if client.in_flight > 0 {
             let current = client.upstream.expect("requests in flight are on an upstream");
             if self.may_follow_itself(id, current, demand) {
+                if demand.class != Class::Share {
+                    self.apply_application(id, current);
+                }
                 return Some(current);
             }
             self.clients[id].waiting = Waiting::Itself;
@@ -213,9 +216,8 @@ impl Shard {
         if !upstream.pipe.is_empty() && self.lanes[lane].upstreams.len() < self.lanes[lane].active {
             self.lanes_to_grow.push(lane);
         }
-        if demand.class != Class::Share && self.apply_application(id, chosen) {
-            // The name has to be set before a request that may log it.
-            debug_assert!(!self.upstreams[chosen].pipe.is_empty());
+        if demand.class != Class::Share {
+            self.apply_application(id, chosen);
         }
         Some(chosen)
     }
@@ -307,7 +309,10 @@ impl Shard {
                     self.apply_application(id, target);
                 }
                 self.widen_lease(id, &found);
-                if found.keeps == Some(Reason::Prepare) && !self.clients[id].session().is_raw {
+                if found.keeps.is_some()
+                    && !self.clients[id].session().is_raw
+                    && !lease.is_open
+                {
                     return self.go_raw(id, target);
                 }
                 self.emit(id, target, found);
@@ -328,8 +333,8 @@ impl Shard {
         self.touch_settings(id, found);
     }
 
-    /// SQL-level PREPARE and its like share their names with the protocol's statements: from here on
-    /// the lease knows this client's statements by the client's own names.
+    /// What is not proven may name prepared statements (SQL has one name space with the protocol):
+    /// from here on the lease knows this client's statements by the client's own names.
     fn go_raw(&mut self, id: ClientId, target: UpstreamId) -> Progress {
         if self.clients[id].in_flight > 0 {
             self.clients[id].waiting = Waiting::Itself;

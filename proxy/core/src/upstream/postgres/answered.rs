@@ -114,6 +114,7 @@ impl Shard {
             client.session_mut().statements.confirm();
         }
         self.end_lease_if_over(client_id);
+        self.restore_settings(id, client_id);
         let client = &mut self.clients[client_id];
         if client.waiting == Waiting::Itself {
             client.waiting = Waiting::No;
@@ -240,6 +241,24 @@ impl Shard {
         self.change_settings(client, startup, application);
         let lane = self.lane(identity, &empty);
         self.move_upstream(id, lane);
+    }
+
+    /// RESET on a lease went back to the node's defaults: back to what the session began with.
+    fn restore_settings(&mut self, id: UpstreamId, client_id: ClientId) {
+        let client = &self.clients[client_id];
+        let upstream = &self.upstreams[id];
+        if client.lease.is_none() || upstream.holder != Some(client_id) || client.in_flight > 0 {
+            return;
+        }
+        let wanted = Rc::clone(&client.session().fingerprint);
+        if client.status == Status::Idle
+            && client.session().touched.is_empty()
+            && !Rc::ptr_eq(&upstream.fingerprint, &wanted)
+        {
+            let lane = self.lane(upstream.identity, &wanted);
+            self.move_upstream(id, lane);
+            self.switch(id);
+        }
     }
 
     /// Ends a lease when what it was for is gone.

@@ -33,8 +33,8 @@ enum Fate {
 
 /// What is known of the end of an upstream.
 struct End {
-    /// Bytes that the kernel had taken.
-    sent_total: u64,
+    /// Bytes that the driver had been given.
+    given_total: u64,
     /// The node said FATAL, in reply order: what is behind the head never started.
     is_fatal: bool,
     /// FATAL 57P01: a transaction that was open is rolled back for certain.
@@ -51,6 +51,11 @@ impl Shard {
         match broken {
             Broken::Gone => {}
             Broken::Fatal => self.lose_upstream(id, "the node ended the session"),
+            Broken::Healed => {
+                // It failed before anything of it ran.
+                self.upstreams[id].pipe[0].writes = false;
+                self.lose_upstream(id, "its statements no longer fit their tables");
+            }
             Broken::Login(why) => self.fail_upstream(id, why),
             Broken::Mismatch => {
                 self.stats.mismatches += 1;
@@ -97,10 +102,10 @@ impl Shard {
     /// An upstream that was in use.
     pub(crate) fn lose_upstream(&mut self, id: UpstreamId, why: &str) {
         self.log_lost(id, why);
-        let sent_total = self.conns.sent_total(self.upstreams[id].conn);
+        let given_total = self.conns.given_total(self.upstreams[id].conn);
         let Some(mut upstream) = self.forget_upstream(id) else { return };
         self.stats.upstreams_failed += 1;
-        let end = End::new(&mut upstream, sent_total);
+        let end = End::new(&mut upstream, given_total);
         let mut clients: Vec<ClientId> = Vec::new();
         let mut fates: Vec<(ClientId, Fate, Expectation)> = Vec::new();
         for (index, one) in upstream.pipe.drain(..).enumerate() {
@@ -141,7 +146,7 @@ impl Shard {
         let mine = || fates.iter().filter(move |(owner, ..)| *owner == id);
         let worst = mine().map(|(_, fate, _)| *fate).max().unwrap_or(Fate::Lost);
         let is_tired = client.retries >= RETRIES_MAX
-            && mine().any(|(_, _, one)| one.begins_at < end.sent_total);
+            && mine().any(|(_, _, one)| one.begins_at < end.given_total);
         let is_whole_lease = mine().count() == 1 && mine().all(|(_, _, one)| one.len > 0);
         let may_retry = client.lease.is_none()
             || (is_whole_lease && !client.lease.is_some_and(|lease| lease.is_open));
@@ -172,6 +177,7 @@ impl Shard {
         let client = &mut self.clients[id];
         client.retries += 1;
         client.in_flight = 0;
+        client.is_barred = false;
         client.upstream = None;
         client.scanned = 0;
         client.input.rewind();
@@ -192,6 +198,7 @@ impl Shard {
         let refusal = self.refusal_for(id, fate);
         let client = &mut self.clients[id];
         client.in_flight = 0;
+        client.is_barred = false;
         client.upstream = None;
         client.retries = 0;
         client.input.drop_answered(len);
@@ -311,7 +318,7 @@ impl Shard {
 }
 
 impl End {
-    fn new(upstream: &mut Upstream, sent_total: u64) -> Self {
+    fn new(upstream: &mut Upstream, given_total: u64) -> Self {
         let body = upstream.last_words.take();
         let fields = body.as_deref().and_then(|body| Fields::decode(body).ok());
         let is_shutdown = fields.is_some_and(|fields| fields.sqlstate() == b"57P01");
@@ -322,7 +329,7 @@ impl End {
             message
         });
         Self {
-            sent_total,
+            given_total,
             is_fatal: words.is_some(),
             is_shutdown,
             words,
@@ -332,7 +339,7 @@ impl End {
 
     /// How far the request at this place of the pipe got.
     fn fate(&self, index: usize, one: &Expectation) -> Fate {
-        let never_started = (self.is_fatal && index > 0) || one.begins_at >= self.sent_total;
+        let never_started = (self.is_fatal && index > 0) || one.begins_at >= self.given_total;
         let is_rolled_back = self.is_shutdown
             && index == 0
             && !one.is_completed

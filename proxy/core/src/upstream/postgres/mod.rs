@@ -63,6 +63,8 @@ pub struct Upstream {
     pub fences: u32,
     /// Its session has state that has to be wiped before anybody else may use it.
     pub is_soiled: bool,
+    /// It has served its lane since it came to it: only then may another lane have it.
+    pub has_served: bool,
     /// To be closed as soon as nothing is in flight.
     pub is_draining: bool,
     /// It has said good-bye.
@@ -150,6 +152,7 @@ impl Upstream {
             is_held_back: false,
             fences: 0,
             is_soiled: false,
+            has_served: false,
             is_draining: false,
             is_retired: false,
             is_paused: false,

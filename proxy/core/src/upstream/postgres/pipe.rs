@@ -123,6 +123,9 @@ pub enum Step {
     Parse,
     /// ParseComplete, for the client, of a statement that has the client's own name on its lease.
     ParseRaw,
+    /// ParseComplete, for the client, of a statement that the upstream has: asked for all the same,
+    /// because in a failed transaction the node would refuse.
+    ParseCheck,
     /// ParseComplete that we make up: the upstream has the statement.
     ParseKnown,
     /// ParseComplete for ourselves.
@@ -186,7 +189,10 @@ impl Step {
 
     /// Whether it confirms or refuses a change of the client's statements.
     pub fn has_change(self) -> bool {
-        matches!(self, Self::Parse | Self::ParseKnown | Self::CloseKnown)
+        matches!(
+            self,
+            Self::Parse | Self::ParseCheck | Self::ParseKnown | Self::CloseKnown
+        )
     }
 
     /// Whether it makes the upstream have a statement.

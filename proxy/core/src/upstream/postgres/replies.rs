@@ -18,6 +18,9 @@ use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Requester, SessionChange, Step};
 use crate::upstream::postgres::{State, Upstream};
 
+/// How PostgreSQL says that a prepared statement no longer fits its tables (`plancache.c`).
+const STALE_PLAN: &[u8] = b"cached plan must not change result type";
+
 /// Why an upstream cannot go on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Broken {
@@ -25,6 +28,8 @@ pub enum Broken {
     Fatal,
     /// What came was not what had to come.
     Mismatch,
+    /// It has statements that no longer fit; what is in flight is made anew elsewhere.
+    Healed,
     /// It was closed while its bytes were being read.
     Gone,
     /// The login failed, for this reason.
@@ -145,6 +150,9 @@ impl Shard {
             *run = message.start..message.start;
             self.make_up(id);
         } else if tag == b'E' {
+            if self.heal_plan(id, body) {
+                return Err(Broken::Healed);
+            }
             // What we answer ourselves happened before what failed.
             self.pass_on(id, &bytes[run.clone()]);
             *run = message.start..message.start;
@@ -283,6 +291,11 @@ impl Shard {
             }
             (Step::Execute | Step::Query, b'G' | b'H' | b'W' | b'c') => upstream.begin_copy(tag),
             (Step::Function, b'V') => Ok(Fate::Pass),
+            (Step::ParseCheck, b'1') => {
+                upstream.steps.pop_front();
+                self.confirm_change(id);
+                Ok(Fate::Pass)
+            }
             (Step::ParseOurs, b'1') => {
                 upstream.steps.pop_front();
                 upstream.confirm_prepared();
@@ -318,6 +331,24 @@ impl Shard {
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
             client.session_mut().statements.refuse(was_tried);
         }
+    }
+
+    /// A client prepared and ran, in one request, a statement that the upstream has had since before
+    /// a change of its tables. A private connection would have made a new plan: the upstream forgets
+    /// the old one and the request is made anew. Says whether it was so.
+    fn heal_plan(&mut self, id: UpstreamId, body: &[u8]) -> bool {
+        let Ok(fields) = Fields::decode(body) else { return false };
+        if fields.sqlstate() != b"0A000" || !fields.message().starts_with(STALE_PLAN) {
+            return false;
+        }
+        let upstream = &self.upstreams[id];
+        let Some(head) = upstream.pipe.front() else { return false };
+        let is_own = upstream.steps.front() == Some(&Step::ParseKnown)
+            || upstream.steps.iter().take_while(|step| !step.is_last()).any(|step| step.is_made_up());
+        let Some(client) = head.client().and_then(|client| self.clients.get(client)) else {
+            return false;
+        };
+        is_own && !head.is_delivered && !head.is_leased && client.in_flight == 1 && client.retries == 0
     }
 
     /// An ErrorResponse: the rest of the request will not be answered.
