@@ -3,7 +3,8 @@
 //! Every script runs direct and on both drivers, and the replies are compared frame by frame; the
 //! assertions inside say what the script is about, so that it cannot pass by comparing nothing.
 
-use manifold_tests::harness::{Setup, compare, compare_with, frames};
+use manifold_tests::harness::frames::{self, extended, query};
+use manifold_tests::harness::{Setup, compare, compare_with};
 
 #[test]
 fn answers_queries_of_every_shape() {
@@ -248,19 +249,19 @@ fn keeps_transactions_hidden_in_one_query() {
         );
         assert_eq!(a.query(stage, "select v from t order by v").column(), ["3"]);
         let whole = [
-            frames::query("begin"),
-            frames::query("insert into t values (5)"),
-            frames::query("select v from t order by v"),
-            frames::query("commit"),
+            query("begin"),
+            query("insert into t values (5)"),
+            query("select v from t order by v"),
+            query("commit"),
         ];
         let reply = a.units(stage, "a transaction at once", &whole.concat(), 4);
         assert_eq!(reply.tags(), "CZCZTDDCZCZ");
         let failing = [
-            frames::query("begin"),
-            frames::query("insert into t values (6)"),
-            frames::query("select 1/0"),
-            frames::query("commit"),
-            frames::query("select v from t order by v"),
+            query("begin"),
+            query("insert into t values (6)"),
+            query("select 1/0"),
+            query("commit"),
+            query("select v from t order by v"),
         ];
         let reply = a.units(stage, "a failing transaction at once", &failing.concat(), 5);
         assert_eq!(
@@ -336,9 +337,9 @@ fn calls_functions_by_number() {
         );
         assert_eq!(reply.tags(), "EZ");
         let mixed = [
-            frames::query("select 1"),
+            query("select 1"),
             frames::function_call(1317, &["ab"]),
-            frames::query(""),
+            query(""),
         ];
         assert_eq!(
             a.units(stage, "mixed", &mixed.concat(), 3).tags(),
@@ -355,11 +356,11 @@ fn keeps_the_order_of_many_requests_sent_before_reading() {
         let mut bytes = Vec::new();
         for i in 0..200 {
             bytes.extend(match i % 5 {
-                0 => frames::query(&format!("select {i}")),
-                1 => frames::extended("select $1::int", &[Some(&i.to_string())]),
-                2 => frames::query(&format!("insert into t values ({i})")),
-                3 => frames::query("select count(*) from t"),
-                _ => frames::query(&format!("select {i}/0")),
+                0 => query(&format!("select {i}")),
+                1 => extended("select $1::int", &[Some(&i.to_string())]),
+                2 => query(&format!("insert into t values ({i})")),
+                3 => query("select count(*) from t"),
+                _ => query(&format!("select {i}/0")),
             });
         }
         let reply = a.units(stage, "200 requests", &bytes, 200);
@@ -385,8 +386,29 @@ fn ends_a_session_at_terminate_without_a_word() {
         b.send(
             stage,
             "a query and terminate",
-            &[frames::query("select 2"), frames::terminate()].concat(),
+            &[query("select 2"), frames::terminate()].concat(),
         );
         assert_eq!(b.end(stage).tags(), "TDCZ");
+    });
+}
+
+#[test]
+fn answers_what_came_before_the_end_of_the_input() {
+    compare(|stage| {
+        for _ in 0..10 {
+            let mut a = stage.client("a");
+            let units = [
+                query("select 'one'"),
+                extended("select 'two'", &[]),
+                query("select 'three'"),
+            ];
+            a.send(
+                stage,
+                "three units and the end of the input",
+                &units.concat(),
+            );
+            a.wire.end_sending();
+            assert_eq!(a.end(stage).column(), ["one", "two", "three"]);
+        }
     });
 }

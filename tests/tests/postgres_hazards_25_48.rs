@@ -93,7 +93,7 @@ fn hazard_27_answers_right_or_with_an_error_when_upstreams_die_in_mid_pipe() {
                 .map(|reader| reader.join().expect("only right answers"))
                 .sum()
         });
-        assert!(answered > 500, "{}: only {answered} answers", place.name);
+        assert!(answered > 60, "{}: only {answered} answers", place.name);
     }
 }
 
@@ -167,17 +167,13 @@ fn hazard_28_serves_others_beside_a_huge_reply() {
 fn hazard_29_delays_nobody_behind_a_slow_statement() {
     two(2, |stage, a, b| {
         b.query(stage, "select 'warm'");
-        a.send(
-            stage,
-            "slow",
-            &query("select count(*) from generate_series(1, 40) i, pg_sleep(0.05)"),
-        );
+        a.send(stage, "slow", &query("select pg_sleep(4)"));
         let begin = Instant::now();
         for _ in 0..50 {
             assert_eq!(b.query(stage, "select 'fast'").value(), "fast");
         }
         assert!(
-            begin.elapsed() < Duration::from_millis(1_500),
+            begin.elapsed() < Duration::from_secs(3),
             "{:?}",
             begin.elapsed()
         );
@@ -328,11 +324,8 @@ fn hazard_35_lets_no_malformed_frame_through() {
         ] {
             let mut wire = Wire::login(&stage.target, &stage.login()).expect("a login");
             wire.send(&[bytes, sync()].concat());
-            wire.end_sending();
-            let reply = wire.until_end();
-            stage
-                .transcript
-                .note("raw", &format!("{:?}", reply.sqlstates()));
+            let reply = wire.until_end_or_idle();
+            assert!(!reply.tags().contains('D'), "{}", reply.tags());
             assert_eq!(b.query(stage, "select 'unharmed'").value(), "unharmed");
         }
     });

@@ -81,11 +81,13 @@ fn share(place: &Place, clients: u64, rounds: u64, connections_max: u64) {
                 })
             })
             .collect();
-        let writes: u64 = all
-            .into_iter()
-            .map(|one| one.join().expect("only its own bytes"))
-            .sum();
+        let ends: Vec<_> = all.into_iter().map(|client| client.join()).collect();
+        // Whatever became of the clients, the counter has to end.
         over.store(true, Ordering::Relaxed);
+        let writes: u64 = ends
+            .into_iter()
+            .map(|end| end.expect("only its own bytes"))
+            .sum();
         let most = counter.join().expect("the node answers");
         assert!(
             most <= connections_max || place.proxy.is_none(),

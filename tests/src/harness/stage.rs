@@ -129,10 +129,16 @@ impl Stage {
         }
     }
 
-    /// A login that is expected to be refused; what was said is written down.
+    /// A login that is expected to be refused; what was said is written down. Without a password
+    /// the node says that all is well before it looks at anything else; that is no promise.
     pub fn refused(&mut self, name: &'static str, login: &Login) -> Reply {
         let reply = Wire::login(&self.target, login).expect_err("a refusal");
-        self.transcript.frames(name, &reply.frames);
+        let errors = reply
+            .frames
+            .iter()
+            .filter(|frame| frame.tag == b'E')
+            .cloned();
+        self.transcript.frames(name, &errors.collect::<Vec<_>>());
         reply
     }
 

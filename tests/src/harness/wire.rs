@@ -15,7 +15,7 @@ use super::login::{Exchange, Login};
 use super::reply::{Reply, decode_setting, decode_u32};
 
 /// How long a test waits for bytes before it fails.
-pub const WAIT_MAX: Duration = Duration::from_secs(30);
+pub const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Where to connect.
 #[derive(Clone, Debug)]
@@ -251,6 +251,22 @@ impl Wire {
                 Err(error) => panic!("not closed ({error}) after {}", reply.tags()),
             }
         }
+    }
+
+    /// Everything up to the end of the connection. If the other side waits for more, it is told
+    /// after a while that nothing will come.
+    pub fn until_end_or_idle(&mut self) -> Reply {
+        let mut reply = Reply::default();
+        loop {
+            match self.try_frame(Duration::from_millis(250)) {
+                Ok(Some(frame)) => reply.frames.push(frame),
+                Ok(None) => return reply,
+                Err(_) => break,
+            }
+        }
+        self.end_sending();
+        reply.frames.extend(self.until_end().frames);
+        reply
     }
 
     /// Everything that comes within a time.
