@@ -84,8 +84,8 @@
 //!
 //! # The life of a socket with io_uring
 //!
-//! 1. A multishot accept brings it, or a connect is queued. It stays *blocking*, because io_uring
-//!    itself waits only for blocking sockets. A unix socket is connected on the spot, in both
+//! 1. A multishot accept brings it, or a connect is queued. It stays *blocking*, so that
+//!    no kernel has a reason to answer EAGAIN rather than wait. A unix socket is connected on the spot, in both
 //!    drivers.
 //! 2. One multishot receive is armed for as long as it lives; each completion names a buffer of the
 //!    ring that all sockets share. `Pause` cancels it, and waits for both completions in whichever
@@ -95,8 +95,7 @@
 //! 3. One send at most is in the kernel, of at most 256 KiB; the rest of the buffer follows when it
 //!    has completed. Two at a time could overtake each other.
 //! 4. `Close` shuts the socket down with the system call, so that receive and send end; a connect is
-//!    cancelled instead, because a shutdown does nothing to one that is yet to be submitted. When
-//!    `in_flight` is zero, and not before, the socket is closed, the index is free, and `Closed` is delivered. If
+//!    cancelled instead. When `in_flight` is zero, and not before, the socket is closed, the index is free, and `Closed` is delivered. If
 //!    the receive took out bytes after the shutdown, the close resets the connection, as it does by
 //!    itself with bytes that nobody took.
 //!

@@ -43,7 +43,7 @@ impl Connection {
         }
     }
 
-    /// The descriptor, while there is one.
+    /// The descriptor; without one -1, to which the kernel answers EBADF.
     pub(super) fn raw(&self) -> RawFd {
         self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }

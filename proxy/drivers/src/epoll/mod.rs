@@ -169,7 +169,6 @@ impl Epoll {
         self.ready.clear();
         self.serving.clear();
         self.waiting.clear();
-        self.accept_retry = None;
         self.set_accepting(true);
     }
 
@@ -266,14 +265,6 @@ impl Epoll {
             !connection.is_connecting,
             "no send before Connected: {conn:?}"
         );
-        if connection.has_failed {
-            self.due.push(Event::Sent {
-                conn,
-                buffer,
-                sent: 0,
-            });
-            return;
-        }
         connection.sending = Some(Sending::new(buffer));
         self.unsent.push(place);
     }

@@ -176,7 +176,6 @@ impl Uring {
         self.due.clear();
         self.starved.clear();
         self.waiting.clear();
-        self.accept_retry = None;
         self.set_accepting(true);
     }
 

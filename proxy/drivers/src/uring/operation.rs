@@ -34,7 +34,7 @@ impl Uring {
     pub(super) fn connect(&mut self, conn: ConnId, address: &Address) {
         self.counters.connects += 1;
         let outbound = socket::open_outbound(address, &self.config).and_then(|outbound| {
-            // io_uring itself waits for a blocking socket, and answers EAGAIN for another.
+            // Blocking, so that no kernel has a reason to answer EAGAIN rather than wait.
             socket::set_nonblocking(&outbound.socket, false).map(|()| outbound)
         });
         match outbound {
@@ -79,14 +79,6 @@ impl Uring {
             !connection.is_connecting,
             "no send before Connected: {conn:?}"
         );
-        if connection.has_failed {
-            self.due.push(Event::Sent {
-                conn,
-                buffer,
-                sent: 0,
-            });
-            return;
-        }
         connection.sending = Some(Sending::new(buffer));
         self.push_send(place);
     }
@@ -122,7 +114,7 @@ impl Uring {
         };
         connection.is_closing = true;
         match &connection.socket {
-            // A shutdown does nothing to a connect that is yet to be submitted.
+            // Documented to end a connect, which a shutdown is not.
             Some(_) if connection.is_connecting => self.cancel(place),
             Some(socket) => socket::shutdown(socket),
             None => {}

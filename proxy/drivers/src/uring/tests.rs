@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::ring::Completion;
 use super::*;
 use crate::sending::Sending;
+use manifold_core::event::Address;
 use manifold_core::ids::ConnId;
 
 const CONN: ConnId = ConnId {
@@ -257,6 +258,14 @@ fn sends_the_rest_after_a_short_send() {
     assert_eq!(uring.counters.sends_short, 1);
 }
 
+/// Fills the completion queue, so that what completes next does not fit.
+fn fill_completions(uring: &mut Uring) {
+    for _ in 0..600 {
+        // SAFETY: it points to no memory.
+        unsafe { uring.ring.push(&opcode::Nop::new().build().user_data(0)) };
+    }
+}
+
 /// With no place left for its completions a multishot receive ends, and its last one has bytes.
 #[test]
 fn receives_on_after_a_receive_that_ended_with_bytes() {
@@ -269,10 +278,7 @@ fn receives_on_after_a_receive_that_ended_with_bytes() {
     let mut peer = adopt(&mut uring);
     assert_eq!(settle(&mut uring), []);
     peer.write_all(b"first").unwrap();
-    for _ in 0..600 {
-        // SAFETY: it points to no memory.
-        unsafe { uring.ring.push(&opcode::Nop::new().build().user_data(0)) };
-    }
+    fill_completions(&mut uring);
     let mut told = Vec::new();
     while told.is_empty() {
         told = settle(&mut uring);
@@ -299,4 +305,112 @@ fn tells_of_a_failure_once_and_of_no_end_after_it() {
     drop(peer);
     assert_eq!(settle(&mut uring), []);
     assert!(connection(&mut uring).1.has_ended);
+}
+
+/// A driver that listens, and its path.
+fn listening(config: &Config, name: &str) -> Option<(Uring, std::path::PathBuf)> {
+    let mut uring = open(config)?;
+    let path = std::env::temp_dir().join(format!("manifold-{}-{name}", std::process::id()));
+    let address = crate::ListenAddress::Unix(path.clone());
+    let listener = crate::bind(&address, false, 8).unwrap();
+    uring.listen(ListenerId(0), listener).unwrap();
+    Some((uring, path))
+}
+
+/// Passes for a moment, rejects every client, and says how many there were.
+fn reject_all(uring: &mut Uring) -> usize {
+    let mut count = 0;
+    for _ in 0..8 {
+        let mut sockets = Vec::new();
+        let woken = uring.wait(Some(Duration::from_millis(10)), &mut |event| match event {
+            Event::Accepted { socket, .. } => sockets.push(socket),
+            event => panic!("{event:?}"),
+        });
+        woken.unwrap();
+        count += sockets.len();
+        for socket in sockets {
+            uring.submit(Operation::Reject { socket });
+        }
+    }
+    count
+}
+
+#[test]
+fn accepts_on_after_an_accept_that_ended_with_a_client() {
+    let config = Config {
+        completions: 256,
+        ..Config::default()
+    };
+    let Some((mut uring, path)) = listening(&config, "ended-accept") else {
+        return;
+    };
+    assert_eq!(reject_all(&mut uring), 0);
+    let _first = UnixStream::connect(&path).unwrap();
+    fill_completions(&mut uring);
+    assert_eq!(reject_all(&mut uring), 1);
+    assert!(uring.counters.overflows > 0);
+    let _second = UnixStream::connect(&path).unwrap();
+    assert_eq!(reject_all(&mut uring), 1);
+    std::fs::remove_file(path).unwrap();
+}
+
+/// A cancel of the accept that missed is repeated by descriptor; if that misses as well, the next
+/// client asks again.
+#[test]
+fn stops_accepting_although_a_cancel_missed() {
+    let Some((mut uring, path)) = listening(&Config::default(), "missed-cancel") else {
+        return;
+    };
+    assert_eq!(reject_all(&mut uring), 0);
+    uring.is_accepting = false;
+    let token = encode_token(
+        Kind::AcceptCancel,
+        Place {
+            index: 0,
+            generation: 0,
+        },
+    );
+    let missed = Completion {
+        token,
+        result: -libc::ENOENT,
+        flags: 0,
+    };
+    uring.handle_completion(missed, &mut Sink::new(&mut |event| panic!("{event:?}")));
+    assert_eq!(reject_all(&mut uring), 0);
+    assert!(!uring.listeners[0].is_armed, "cancelled by descriptor");
+
+    uring.set_accepting(true);
+    assert_eq!(reject_all(&mut uring), 0);
+    uring.is_accepting = false;
+    let _client = UnixStream::connect(&path).unwrap();
+    assert_eq!(reject_all(&mut uring), 1);
+    assert!(!uring.listeners[0].is_armed, "asked again by the client");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn cancels_a_connect_that_is_closed_and_keeps_sockets_blocking() {
+    let Some((mut uring, path)) = listening(&Config::default(), "connect") else {
+        return;
+    };
+    let address = Address::Unix(path.to_str().unwrap().into());
+    uring.submit(Operation::Connect {
+        conn: CONN,
+        address,
+    });
+    let socket = connection(&mut uring).1.socket.as_ref().unwrap();
+    assert!(!socket2::SockRef::from(socket).nonblocking().unwrap());
+    std::fs::remove_file(path).unwrap();
+
+    let other = ConnId {
+        index: 6,
+        generation: 0,
+    };
+    let address = Address::Ip(([127, 0, 0, 1], 1).into());
+    uring.submit(Operation::Connect {
+        conn: other,
+        address,
+    });
+    uring.submit(Operation::Close { conn: other });
+    assert!(uring.table.find(other).unwrap().1.is_cancelling);
 }
