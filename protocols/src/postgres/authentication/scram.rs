@@ -1,13 +1,15 @@
-//! SCRAM-SHA-256, the side that verifies.
+//! SCRAM-SHA-256, the side that verifies and the side that proves.
 //!
-//! Holds the verifier of a password and the exchange that checks it. It must not know the message
+//! Holds the verifier of a password and the exchange from either side. It must not know the message
 //! framing around it. Its invariant: an unknown user takes the same steps as a wrong password.
 
 mod attributes;
 mod exchange;
+mod prover;
 mod verifier;
 
 pub use exchange::{Exchange, ScramError, Verdict};
+pub use prover::{Challenge, ITERATIONS_MAX, Keys, Prover, ProverError};
 pub use verifier::{ITERATIONS, Verifier, VerifierError};
 
 use hmac::{Hmac, KeyInit, Mac};

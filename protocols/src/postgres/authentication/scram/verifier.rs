@@ -49,12 +49,18 @@ impl Verifier {
         }
     }
 
+    /// The salt for a user whose password is kept as it is: the same at every try, and that of the
+    /// made-up verifier, so that it does not tell whether the user exists.
+    pub fn salt_of(user: &[u8], seed: &[u8; 32]) -> Vec<u8> {
+        hmac(seed, &[b"salt", user])[..SALT_LEN].to_vec()
+    }
+
     /// Makes up a verifier for a user that does not exist: the same at every try, so that the salt
     /// tells nothing. `seed` is a secret that outlives connections.
     pub fn mock(user: &[u8], seed: &[u8; 32]) -> Self {
         Self {
             iterations: ITERATIONS,
-            salt: hmac(seed, &[b"salt", user])[..SALT_LEN].to_vec(),
+            salt: Self::salt_of(user, seed),
             stored_key: hmac(seed, &[b"stored", user]),
             server_key: hmac(seed, &[b"server", user]),
         }
@@ -103,7 +109,7 @@ fn decode_key(text: &str) -> Option<Key> {
 }
 
 /// PostgreSQL takes a password that cannot be normalised as it is, and so do its clients.
-fn normalised(password: &[u8]) -> Vec<u8> {
+pub(super) fn normalised(password: &[u8]) -> Vec<u8> {
     core::str::from_utf8(password)
         .ok()
         .and_then(|text| stringprep::saslprep(text).ok())
@@ -112,7 +118,7 @@ fn normalised(password: &[u8]) -> Vec<u8> {
 }
 
 /// PBKDF2 with HMAC-SHA-256 and a result of one block.
-fn salted(password: &[u8], salt: &[u8], iterations: u32) -> Key {
+pub(super) fn salted(password: &[u8], salt: &[u8], iterations: u32) -> Key {
     let key = keyed(password);
     let mut round: Key = key
         .clone()
