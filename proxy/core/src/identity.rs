@@ -6,6 +6,9 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use manifold_protocols::postgres::authentication::scram::Keys;
+
+use crate::auth::{Credential, Opening};
 use crate::ids::{ClientId, DatabaseId, IdentityId, ServiceId};
 use crate::map::{FastMap, fast_map};
 use crate::proof::Setting;
@@ -27,6 +30,14 @@ pub struct Identity {
     pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
     /// Until when a login is granted because the node granted one without a challenge.
     pub granted_until: Option<Instant>,
+    /// How the proxy can open upstreams of it.
+    pub opening: Opening,
+    /// What `opening`'s password became for the salt that the node asked for last.
+    pub keys: Option<Keys>,
+    /// Before this the proxy opens none by itself, because the node has refused it.
+    pub retry_at: Instant,
+    /// Whether it was said that its clients depend on what their logins brought.
+    pub is_dependence_noted: bool,
     /// Clients that are or will be this, and upstreams that are.
     pub users: u32,
     /// Clients whose login waits for the node's word.
@@ -59,10 +70,24 @@ impl Identity {
             database,
             parameters: Vec::new(),
             granted_until: None,
+            opening: Opening::Freely,
+            keys: None,
+            retry_at: Instant(0),
+            is_dependence_noted: false,
             users: 0,
             logins: Vec::new(),
             accepted: fast_map(seed),
             chores: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what the proxy can log in with from now on.
+    pub fn set_credential(&mut self, credential: Credential) {
+        let opening = Opening::WithSecret(credential);
+        if self.opening != opening {
+            self.opening = opening;
+            self.keys = None;
+            self.retry_at = Instant(0);
         }
     }
 

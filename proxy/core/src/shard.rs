@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
 
+use crate::client::postgres::authenticate::Derived;
 use crate::client::postgres::errors::Refusal;
 use crate::client::postgres::examine::Piece;
 use crate::client::postgres::{Client, Phase, Waiting};
@@ -87,6 +88,10 @@ pub struct Shard {
     pub(crate) fingerprints: Fingerprints,
     pub(crate) texts: Texts,
     pub(crate) library: Library,
+    /// What the passwords of the users file were derived to.
+    pub(crate) verifiers: FastMap<(ServiceId, Box<[u8]>), Derived>,
+    /// Identities that may have lost their last upstream in this pass.
+    pub(crate) bereft: Vec<IdentityId>,
     pub(crate) timers: Timers<Timer>,
     /// The messages of the request being looked at.
     pub(crate) pieces: Vec<Piece>,
@@ -125,6 +130,8 @@ impl Shard {
             fingerprints: Fingerprints::new(seed),
             texts: Texts::new(seed, limits.texts_max, limits.texts_bytes_max),
             library: Library::new(seed),
+            verifiers: fast_map(seed),
+            bereft: Vec::new(),
             timers: Timers::new(Instant(0)),
             pieces: Vec::new(),
             clients_to_pump: VecDeque::new(),
@@ -253,10 +260,10 @@ impl Shard {
             Owner::Client(id) => {
                 // What it has sent is still answered, as a node would.
                 self.clients[id].is_leaving = true;
-                if self.clients[id].phase == Phase::Ready {
-                    self.clients_to_pump.push_back(id);
-                } else {
-                    self.drop_client(id);
+                match self.clients[id].phase {
+                    Phase::Startup => self.drop_client(id),
+                    Phase::Login => self.read_login(id),
+                    Phase::Ready => self.clients_to_pump.push_back(id),
                 }
             }
             Owner::Upstream(id) => self.handle_upstream_down(id, None),
@@ -296,11 +303,7 @@ impl Shard {
                     self.end_canceller(conn, target);
                 }
             }
-            Timer::Connect(id) => {
-                if self.upstreams.get(id).is_some_and(|it| it.state != State::Ready) {
-                    self.fail_upstream(id, "no answer within connect_time_max");
-                }
-            }
+            Timer::Connect(id) => self.handle_connect_timer(id),
             Timer::Drain => self.end_drain(),
             Timer::Goodbye(id) => {
                 if self.upstreams.get(id).is_some_and(|it| it.is_retired) {
@@ -357,7 +360,8 @@ impl Shard {
         let idle_max = self.limits.upstream_idle_max;
         let idle = self.connections[service.index()].upstreams.iter().copied().find(|&id| {
             let upstream = &self.upstreams[id];
-            upstream.is_free() && self.now - upstream.since >= idle_max
+            let is_idle = upstream.is_free() && self.now - upstream.since >= idle_max;
+            is_idle && !self.is_irreplaceable(id)
         });
         if let Some(id) = idle {
             self.retire(id);
@@ -373,7 +377,10 @@ impl Shard {
             return;
         }
         let upstreams = &self.connections[service.index()].upstreams;
-        let free = upstreams.iter().copied().find(|&id| self.upstreams[id].is_free());
+        let free = upstreams
+            .iter()
+            .copied()
+            .find(|&id| self.upstreams[id].is_free() && !self.is_irreplaceable(id));
         match free {
             Some(free) => self.retire(free),
             None if has_more => self.give_up_next(service),
@@ -387,7 +394,11 @@ impl Shard {
         if upstreams.iter().any(|&id| self.upstreams[id].is_draining) {
             return;
         }
-        let shared = upstreams.iter().copied().find(|&id| self.upstreams[id].holder.is_none());
+        let shared = upstreams.iter().copied().find(|&id| {
+            let upstream = &self.upstreams[id];
+            let is_shared = upstream.state == State::Ready && upstream.holder.is_none();
+            is_shared && !self.is_irreplaceable(id)
+        });
         if let Some(shared) = shared {
             self.upstreams[shared].is_draining = true;
         }
@@ -411,6 +422,7 @@ impl Shard {
             self.grow(lane);
         }
         self.settle();
+        self.end_bereft();
         while let Some(conn) = self.conns.take_ended() {
             self.handle_closed(conn);
         }
@@ -542,6 +554,9 @@ impl Shard {
         if let Some(session) = &client.session {
             self.identities[session.identity].users -= 1;
         }
+        if let Some(login) = client.login.take() {
+            self.abandon_login(&login);
+        }
         let Some(target) = client.upstream else { return };
         let Some(upstream) = self.upstreams.get_mut(target) else { return };
         if self.planted.is(Bug::ForgetDiscard) && client.lease.is_none() && upstream.pipe.len() > 1 {
@@ -551,9 +566,13 @@ impl Shard {
             upstream.holder = None;
             upstream.is_soiled = !self.planted.is(Bug::ForgetReset);
             self.stats.leased -= 1;
-            if lease.is_open || client.streaming > 0 {
-                // In the middle of a request: only the end of the connection ends it.
-                self.lose_upstream(target, "its client vanished in the middle of a request");
+            if client.streaming > 0 {
+                // In the middle of a message: only the end of the connection ends it.
+                self.lose_upstream(target, "its client vanished in the middle of a message");
+                return;
+            }
+            if lease.is_open {
+                self.abandon(target);
                 return;
             }
         }

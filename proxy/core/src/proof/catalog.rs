@@ -42,6 +42,9 @@ SELECT pg_catalog.json_build_object('is', 'function', 'oid', p.oid::pg_catalog.i
     'language', CASE WHEN p.prokind OPERATOR(pg_catalog.=) 'a' THEN 'aggregate'
         ELSE l.lanname END,
     'volatility', p.provolatile,
+    'method', p.pronargs OPERATOR(pg_catalog.>=) 1
+        AND (p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults OPERATOR(pg_catalog.<=) 1
+            OR p.provariadic OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid),
     'attribute', p.pronargs OPERATOR(pg_catalog.>=) 1
         AND p.pronargs OPERATOR(pg_catalog.-) p.pronargdefaults OPERATOR(pg_catalog.<=) 1
         AND (t.typtype OPERATOR(pg_catalog.=) ANY ('{c,p,d}'::pg_catalog.\"char\"[])
@@ -105,6 +108,9 @@ SELECT pg_catalog.json_build_object('is', 'implicit',
         SELECT a.amhandler::pg_catalog.oid FROM pg_catalog.pg_am AS a
         WHERE a.oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
         UNION ALL
+        SELECT v.conproc::pg_catalog.oid FROM pg_catalog.pg_conversion AS v
+        WHERE v.oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
+        UNION ALL
         SELECT pg_catalog.unnest(ARRAY[s.prsstart, s.prstoken, s.prsend, s.prsheadline,
             s.prslextype]::pg_catalog.oid[])
         FROM pg_catalog.pg_ts_parser AS s
@@ -143,7 +149,7 @@ SELECT pg_catalog.json_build_object('is', 'relation', 'oid', c.oid::pg_catalog.i
         WHEN c.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::pg_catalog.\"char\"[])
         THEN pg_catalog.pg_get_viewdef(c.oid) END,
     'reading', reading.list, 'statistics', statistics.list, 'writing', writing.list,
-    'triggers', fired.list)::pg_catalog.text
+    'triggers', fired.list, 'conditions', conditions.list)::pg_catalog.text
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 LEFT JOIN (
@@ -191,6 +197,11 @@ LEFT JOIN (
         OR g.tgfoid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
     GROUP BY g.tgrelid
 ) AS fired ON fired.relation OPERATOR(pg_catalog.=) c.oid
+LEFT JOIN (
+    SELECT g.tgrelid AS relation,
+        pg_catalog.json_agg(pg_catalog.pg_get_triggerdef(g.oid)) AS list
+    FROM pg_catalog.pg_trigger AS g WHERE g.tgqual IS NOT NULL GROUP BY g.tgrelid
+) AS conditions ON conditions.relation OPERATOR(pg_catalog.=) c.oid
 WHERE c.oid OPERATOR(pg_catalog.>=) '16384'::pg_catalog.oid
     AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
     AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f,S}'::pg_catalog.\"char\"[])
@@ -292,6 +303,7 @@ SELECT pg_catalog.concat_ws(' ',
         UNION ALL SELECT 's', s.oid, s.xmin FROM pg_catalog.pg_amproc AS s
         UNION ALL SELECT 'm', s.oid, s.xmin FROM pg_catalog.pg_amop AS s
         UNION ALL SELECT 'a', a.oid, a.xmin FROM pg_catalog.pg_am AS a
+        UNION ALL SELECT 'v', v.oid, v.xmin FROM pg_catalog.pg_conversion AS v
         UNION ALL SELECT 'p', s.oid, s.xmin FROM pg_catalog.pg_ts_parser AS s
         UNION ALL SELECT 't', s.oid, s.xmin FROM pg_catalog.pg_ts_template AS s
         UNION ALL SELECT 'x', s.oid, s.xmin FROM pg_catalog.pg_statistic_ext AS s

@@ -2,4 +2,5 @@
 //! on them.
 
 pub mod postgres;
+pub mod room;
 pub mod schedule;

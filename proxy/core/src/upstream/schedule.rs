@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use manifold_protocols::postgres::backend::Status;
 
+use crate::auth::{Auth, Opening};
 use crate::client::postgres::Waiting;
 use crate::event::{Address, Operation};
 use crate::fingerprint::Fingerprint;
@@ -17,6 +18,7 @@ use crate::profile::Class;
 use crate::shard::Shard;
 use crate::time::Instant;
 use crate::upstream::postgres::{State, Upstream};
+use crate::upstream::room::Need;
 
 /// Upstreams of one identity and fingerprint, and who waits for one.
 #[derive(Debug)]
@@ -288,26 +290,68 @@ impl Shard {
 
     /// Logins and requests of our own that wait for an upstream of their identity.
     pub(crate) fn run_errands(&mut self, service: ServiceId) {
-        let errands = core::mem::take(&mut self.connections[service.index()].errands);
+        let mut errands = core::mem::take(&mut self.connections[service.index()].errands);
+        if !errands.is_empty() {
+            // Each pass begins with another, so that none keeps the others from being opened.
+            errands.rotate_left(1);
+        }
         let mut wanted = 0;
         for identity in errands {
-            let Some(found) = self.identities.get(identity) else { continue };
+            if self.identities.get(identity).is_none() {
+                continue;
+            }
+            self.drop_stale_logins(identity);
+            let found = &self.identities[identity];
             let (has_chores, has_logins) = (!found.chores.is_empty(), !found.logins.is_empty());
             if !has_chores && !has_logins {
                 continue;
             }
             self.connections[service.index()].errands.push(identity);
-            if has_chores && self.offer_to_chores(service, identity) {
-                continue;
-            }
-            wanted += 1;
-            let upstreams = &self.connections[service.index()].upstreams;
-            let mut mine = upstreams.iter().filter(|&&id| self.upstreams[id].identity == identity);
-            if !mine.any(|&id| self.upstreams[id].is_coming()) {
-                self.open_for_errand(service, identity);
+            let is_offered = has_chores && self.offer_to_chores(service, identity);
+            wanted += usize::from(has_chores && !is_offered);
+            if has_logins {
+                wanted += self.open_for_logins(service, identity);
+            } else if !is_offered && self.is_openable(identity) {
+                let is_coming = self.upstreams_of(identity).any(|(_, it)| it.is_coming());
+                if !is_coming {
+                    self.open_for_errand(service, identity);
+                }
             }
         }
         self.hold_back(service, wanted);
+    }
+
+    /// Opens as many upstreams as there are logins that wait for the node's word: one for all as
+    /// long as it asks nothing, one for each otherwise. Says how many could not be opened.
+    fn open_for_logins(&mut self, service: ServiceId, identity: IdentityId) -> usize {
+        let known = &self.identities[identity];
+        let is_relay = self.services[service.index()].auth == Auth::Relay;
+        let is_each = is_relay && known.opening != Opening::Freely;
+        let wanted = if is_each { known.logins.len() } else { 1 };
+        let coming = self.upstreams_of(identity).filter(|(_, upstream)| {
+            upstream.state != State::Ready
+                && upstream.challenge.is_none()
+                && (upstream.is_for_login || !is_each)
+        });
+        let missing = wanted.saturating_sub(coming.count());
+        for done in 0..missing {
+            if !self.open_for_errand(service, identity) {
+                return missing - done;
+            }
+        }
+        0
+    }
+
+    /// Whether logins have as many upstreams under way as they may: those who have not proven
+    /// anything must not keep everybody else out.
+    fn has_room_for_login(&self, service: ServiceId) -> bool {
+        let connections_max = self.services[service.index()].permits.connections_max() as usize;
+        let upstreams = &self.connections[service.index()].upstreams;
+        let under_way = upstreams.iter().filter(|&&id| {
+            let upstream = &self.upstreams[id];
+            upstream.is_for_login && upstream.state != State::Ready
+        });
+        under_way.count() < (connections_max / 2).max(1)
     }
 
     /// Lets a free upstream of an identity do what is to be done for it, or one whose holder waits
@@ -335,26 +379,25 @@ impl Shard {
     }
 
     /// Opens an upstream for an identity, so that the node can say whether it lets it in, or so that
-    /// something can be done for it.
-    fn open_for_errand(&mut self, service: ServiceId, identity: IdentityId) {
+    /// something can be done for it. Says whether it could.
+    fn open_for_errand(&mut self, service: ServiceId, identity: IdentityId) -> bool {
         if self.now < self.connections[service.index()].retry_at {
-            return;
+            return false;
+        }
+        let first = self.identities[identity].logins.first().copied();
+        let is_for_login = first.is_some();
+        if is_for_login && !self.has_room_for_login(service) {
+            return false;
         }
         if self.services[service.index()].permits.take() {
             let empty = self.fingerprints.empty();
             let lane = self.lane(identity, &empty);
-            self.open(lane);
-            return;
+            self.open(lane, is_for_login);
+            return true;
         }
-        let upstreams = &self.connections[service.index()].upstreams;
-        if upstreams.iter().any(|&id| self.upstreams[id].is_draining) {
-            return;
-        }
-        let free = upstreams.iter().copied().find(|&id| self.upstreams[id].is_free());
-        match free {
-            Some(free) => self.retire(free),
-            None => self.set_wanting(service, true),
-        }
+        let since = first.map_or(self.now, |client| self.clients[client].since);
+        self.make_room(service, Need { identity, since, is_login: true });
+        false
     }
 
     fn drop_stale_places(&mut self, service: ServiceId) {
@@ -425,30 +468,16 @@ impl Shard {
     fn open_for(&mut self, lane: LaneId) -> bool {
         let identity = self.lanes[lane].identity;
         let service = self.identities[identity].service;
-        if self.now < self.connections[service.index()].retry_at {
+        if self.now < self.connections[service.index()].retry_at || !self.is_openable(identity) {
             return false;
         }
         if !self.services[service.index()].permits.take() {
-            self.close_free_of_other(service, identity);
+            let since = self.lanes[lane].waiting_since().unwrap_or(self.now);
+            self.make_room(service, Need { identity, since, is_login: false });
             return false;
         }
-        self.open(lane);
+        self.open(lane, false);
         true
-    }
-
-    /// Closes an upstream that is free and of another user or database; its permit comes back when
-    /// the connection has ended.
-    fn close_free_of_other(&mut self, service: ServiceId, identity: IdentityId) {
-        let connections = &self.connections[service.index()];
-        let is_closing = connections.upstreams.iter().any(|&id| self.upstreams[id].is_draining);
-        let found = connections.upstreams.iter().copied().find(|&id| {
-            let upstream = &self.upstreams[id];
-            upstream.is_free() && upstream.identity != identity
-        });
-        match found {
-            Some(found) if !is_closing => self.retire(found),
-            _ => self.set_wanting(service, true),
-        }
     }
 
     /// Tells other shards whether this one is short of permits.
@@ -502,10 +531,12 @@ impl Shard {
                 self.move_upstream(id, other);
                 self.switch(id);
                 self.lanes_to_serve.push_back(other);
-            } else {
-                self.retire(id);
+                return;
             }
-            return;
+            if self.is_openable(self.lanes[other].identity) && self.may_close_for(id, since) {
+                self.retire(id);
+                return;
+            }
         }
         self.lanes_to_serve.push_back(lane);
     }

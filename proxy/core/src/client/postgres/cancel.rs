@@ -160,8 +160,12 @@ impl Shard {
         if let Some(upstream) = self.upstreams.get_mut(target)
             && upstream.fences > 0
         {
-            upstream.fences -= 1;
-            if upstream.holder.is_none() {
+            if upstream.holder.is_some() {
+                upstream.fences -= 1;
+                upstream.needs_fence = true;
+            } else if upstream.is_retired {
+                upstream.fences -= 1;
+            } else {
                 self.send_fence(target);
             }
         }

@@ -51,6 +51,10 @@ impl Shard {
             last.commits_early |= found.commits_early;
             last.defines |= found.defines;
             last.clears |= found.clears;
+            if found.runs > 0 {
+                last.change = found.change.take();
+                last.text = last.text.take().or(found.text.take());
+            }
         } else {
             let expectation = Expectation {
                 owner: Requester::Client(id),
@@ -156,9 +160,16 @@ impl Emitter<'_> {
             (Message::Parse(parse), Named::Known(statement)) => {
                 self.parse(parse.name, statement);
             }
-            (Message::Parse(_), Named::Raw) => {
+            (Message::Parse(parse), Named::Raw(Some(statement))) => {
+                let change = Change::Parse(parse.name.into(), Rc::clone(statement));
+                self.statements.push(change);
                 self.out.extend_from_slice(bytes);
-                self.step(Step::ParseRaw);
+                self.step(Step::ParseCheck);
+            }
+            (Message::Close(target), Named::Raw(_)) => {
+                self.statements.push(Change::Close(target.name.into()));
+                self.out.extend_from_slice(bytes);
+                self.step(Step::CloseRaw);
             }
             (Message::Parse(parse), _) => {
                 self.provoke(parse.name);

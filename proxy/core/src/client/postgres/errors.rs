@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use manifold_protocols::postgres::authentication::scram::ScramError;
 use manifold_protocols::postgres::backend::{ErrorFields, Severity, encode_error};
 use manifold_protocols::postgres::frame::FrameError;
 use manifold_protocols::postgres::frontend::MessageError;
@@ -102,6 +103,48 @@ impl Refusal {
             "service \"{service}\": the node asks for {method} authentication, which cannot be relayed"
         );
         Self::error("28000", message).fatal()
+    }
+
+    /// The node asks for a secret, and there is none that would do.
+    pub fn no_secret(service: &str, user: &[u8]) -> Self {
+        let user = String::from_utf8_lossy(user);
+        let message = format!(
+            "service \"{service}\": the node asks for the password of user \"{user}\" and the proxy \
+             has none that fits"
+        );
+        Self::error("28000", message).fatal().hint(
+            "Put the password itself into the users file, or let the node trust the proxy, or set \
+             auth = \"relay\".",
+        )
+    }
+
+    /// Something else where a password had to come.
+    pub fn no_password(tag: u8) -> Self {
+        let message = format!("expected password response, got message type {tag}");
+        Self::error("08P01", message).fatal()
+    }
+
+    /// A mechanism that was not offered.
+    pub fn wrong_mechanism() -> Self {
+        let message = "client selected an invalid SASL authentication mechanism".to_owned();
+        Self::error("08P01", message).fatal()
+    }
+
+    /// The client broke the rules of SCRAM.
+    pub fn scram(error: &ScramError) -> Self {
+        let sqlstate = if error.sqlstate() == *b"0A000" { "0A000" } else { "08P01" };
+        Self::error(sqlstate, error.to_string()).fatal()
+    }
+
+    /// The last upstream is gone and only a login can bring another.
+    pub fn bereft(service: &str) -> Self {
+        let message = format!(
+            "service \"{service}\": the connection to the node is gone, and the proxy has no secret \
+             with which to open another"
+        );
+        Self::error("08006", message)
+            .fatal()
+            .hint("Connect again. auth = \"users\" lets the proxy log in by itself.")
     }
 
     /// A wrong password, or an unknown user: the same words.

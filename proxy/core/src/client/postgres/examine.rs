@@ -45,8 +45,8 @@ pub enum Named {
     None,
     /// A statement of ours; for a Parse, the one it makes.
     Known(Rc<Statement>),
-    /// On this lease the upstream knows the client's own names.
-    Raw,
+    /// On this lease the upstream knows the client's own names; the statement, if we know it too.
+    Raw(Option<Rc<Statement>>),
     /// A Parse of a name that is taken: the node is to say so.
     Taken,
     /// Nobody knows the name: the node is to say so.
@@ -258,12 +258,12 @@ impl Examiner<'_> {
             Message::Bind(bind) => {
                 self.ask_if(!bind.portal.is_empty());
                 statement = self.find(bind.statement);
-                if matches!(statement, Named::Raw) {
+                if matches!(statement, Named::Raw(None)) {
                     self.found.defines = true;
                     self.found.commits_early = true;
                     self.found.ask(Class::Exclusive, true);
                 }
-                if let Named::Known(known) = &statement {
+                if let Named::Known(known) | Named::Raw(Some(known)) = &statement {
                     let known = Rc::clone(known);
                     match known.meaning.known(self.database.epoch) {
                         Some(profile) => self.found.add(&profile, Rc::clone(&known.meaning)),
@@ -306,10 +306,8 @@ impl Examiner<'_> {
 
     /// A Parse makes a statement, the same one for everybody who could have made it.
     fn parse(&mut self, parse: &frontend::Parse<'_>) -> Result<Named, Stop> {
-        if self.client.session().is_raw {
-            return Ok(Named::Raw);
-        }
-        if !parse.name.is_empty() && !matches!(self.find(parse.name), Named::Unknown) {
+        let is_raw = self.client.session().is_raw;
+        if !is_raw && !parse.name.is_empty() && !matches!(self.find(parse.name), Named::Unknown) {
             return Ok(Named::Taken);
         }
         let (meaning, profile) = self.judge(parse.text)?;
@@ -319,37 +317,45 @@ impl Examiner<'_> {
             self.found.ask(Class::Exclusive, true);
         }
         let session = self.client.session();
-        Ok(Named::Known(if profile.verdict.freezes {
+        let statement = if profile.verdict.freezes {
             self.library.make(parse.text, parse.types, &meaning)
         } else {
             let fingerprint = session.fingerprint.number;
             let (database, epoch) = (self.database_id, self.database.epoch);
             let (text, types) = (parse.text, parse.types);
             self.library.find_or_make(database, epoch, fingerprint, text, types, &meaning)
-        }))
+        };
+        Ok(if is_raw { Named::Raw(Some(statement)) } else { Named::Known(statement) })
     }
 
     /// The statement of a client's name, after the messages before this one.
     fn find(&self, name: &[u8]) -> Named {
-        if self.client.session().is_raw {
-            return Named::Raw;
+        let is_raw = self.client.session().is_raw;
+        match self.find_known(name) {
+            found if is_raw => Named::Raw(found),
+            Some(statement) => Named::Known(statement),
+            None => Named::Unknown,
         }
+    }
+
+    fn find_known(&self, name: &[u8]) -> Option<Rc<Statement>> {
         let unparsed = self.client.input.unparsed();
         for piece in self.pieces.iter().rev() {
             let body = &unparsed[piece.range.start + HEADER_LEN..piece.range.end];
             match (piece.tag, &piece.statement) {
-                (b'P', Named::Known(statement)) if c_string(body) == name => {
-                    return Named::Known(Rc::clone(statement));
+                (b'P', Named::Known(statement) | Named::Raw(Some(statement)))
+                    if c_string(body) == name =>
+                {
+                    return Some(Rc::clone(statement));
                 }
-                (b'C', Named::Known(_)) if c_string(&body[1..]) == name => return Named::Unknown,
-                (b'Q', _) if name.is_empty() => return Named::Unknown,
+                (b'C', Named::Known(_) | Named::Raw(_)) if c_string(&body[1..]) == name => {
+                    return None;
+                }
+                (b'Q', _) if name.is_empty() => return None,
                 _ => {}
             }
         }
-        match self.client.session().statements.find(name) {
-            Some(statement) => Named::Known(Rc::clone(statement)),
-            None => Named::Unknown,
-        }
+        self.client.session().statements.find(name).cloned()
     }
 
     /// A text is going to be run.

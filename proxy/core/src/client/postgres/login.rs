@@ -26,21 +26,23 @@ const UNREADABLE_ENCODINGS: [&[u8]; 7] =
     [b"BIG5", b"GB18030", b"GBK", b"JOHAB", b"SHIFT_JIS_2004", b"SJIS", b"UHC"];
 
 impl Shard {
-    /// A session has been made: asks the node, unless it has answered before.
+    /// A session has been made: the client has to prove who it is, to the proxy or to the node.
     pub(crate) fn begin_login(&mut self, id: ClientId) {
+        match self.services[self.clients[id].service.index()].auth {
+            Auth::Relay | Auth::Trust => self.ask_node(id),
+            Auth::Users => self.challenge_client(id),
+        }
+    }
+
+    /// Lets the node decide whether this user may come in, unless it has decided before.
+    pub(crate) fn ask_node(&mut self, id: ClientId) {
         let client = &self.clients[id];
         let auth = self.services[client.service.index()].auth;
         let identity = client.session().identity;
         let known = &self.identities[identity];
         let is_granted = match auth {
             Auth::Relay => known.granted_until.is_some_and(|until| self.now < until),
-            Auth::Trust => !known.parameters.is_empty(),
-            Auth::Users => {
-                // Nobody is checked yet, so nobody is believed.
-                let refusal = Refusal::wrong_password(&known.user);
-                self.refuse_client(id, &refusal);
-                return;
-            }
+            Auth::Trust | Auth::Users => !known.parameters.is_empty(),
         };
         if is_granted {
             self.continue_login(id);
@@ -50,20 +52,13 @@ impl Shard {
         }
     }
 
-    /// Bytes that come before the login is over wait; only a password may.
-    pub(crate) fn read_login(&mut self, id: ClientId) {
-        if self.clients[id].input.len() > self.limits.startup_bytes_max {
-            let refusal = Refusal::startup("too much was sent before the login was over");
-            self.refuse_client(id, &refusal);
-        }
-    }
-
     /// The node has granted the login.
     pub(crate) fn continue_login(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(id).filter(|client| client.phase == Phase::Login) else {
             return;
         };
-        if self.services[client.service.index()].auth == Auth::Relay && !client.is_local {
+        let is_relay = self.services[client.service.index()].auth == Auth::Relay;
+        if is_relay && !client.is_local && !client.is_proven() {
             let refusal = Refusal::not_local(self.name(client.service));
             self.refuse_client(id, &refusal);
             return;
@@ -98,6 +93,7 @@ impl Shard {
         let is_readable = is_readable(identity, &session.fingerprint);
         let client = &mut self.clients[id];
         client.phase = Phase::Ready;
+        client.login = None;
         client.session_mut().is_readable = is_readable;
         self.pump(id);
     }

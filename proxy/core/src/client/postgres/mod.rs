@@ -4,6 +4,7 @@
 //! request (`examine` what it asks for, `emit` it to an upstream, or answer it in `local`). None of
 //! them reads replies. Invariant: all unanswered requests of a client are on one upstream, in order.
 
+pub mod authenticate;
 pub mod cancel;
 pub mod emit;
 pub mod errors;
@@ -24,6 +25,7 @@ use crate::input::Input;
 use crate::proof::Reason;
 use crate::time::Instant;
 
+use authenticate::Login;
 use statements::Statements;
 
 /// One client.
@@ -37,6 +39,8 @@ pub struct Client {
     pub is_local: bool,
     /// How far its session has come.
     pub phase: Phase,
+    /// The proof of who it is, as far as it has come; only while `phase` is `Login`.
+    pub login: Option<Box<Login>>,
     /// Bytes of unanswered requests, then what has not been looked at.
     pub input: Input,
     /// How far the unparsed bytes have been found whole, so that none is looked at twice.
@@ -151,6 +155,7 @@ impl Client {
             service,
             is_local,
             phase: Phase::Startup,
+            login: None,
             input: Input::default(),
             scanned: 0,
             in_flight: 0,

@@ -342,8 +342,7 @@ impl Shard {
         }
         let session = self.clients[id].session_mut();
         session.is_raw = true;
-        let statements = core::mem::take(&mut session.statements);
-        self.prepare_raw(target, &statements);
+        self.prepare_raw(target, id);
         Progress::Next
     }
 

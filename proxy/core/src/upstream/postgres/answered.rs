@@ -77,6 +77,10 @@ impl Shard {
             self.retire(id);
         } else if upstream.is_soiled {
             self.reset(id);
+        } else if upstream.needs_fence {
+            upstream.needs_fence = false;
+            upstream.fences += 1;
+            self.send_fence(id);
         } else if upstream.fences == 0 {
             self.offer(id);
         }
@@ -145,11 +149,13 @@ impl Shard {
         let identity = self.upstreams[id].identity;
         match change {
             SessionChange::Set(setting) if &*setting.name == crate::fingerprint::APPLICATION_NAME => {
+                self.untouch(client, &setting.name);
                 let name = crate::client::postgres::startup::clean_application_name(&setting.value);
                 self.upstreams[id].application = Some(Rc::clone(&name));
                 self.clients[client].session_mut().application = Some(name);
             }
             SessionChange::Set(setting) => {
+                self.untouch(client, &setting.name);
                 self.accept_reported(id, client, setting);
                 let session = self.clients[client].session();
                 let changed = Rc::clone(&session.fingerprint);
@@ -167,6 +173,11 @@ impl Shard {
                 self.clients[client].session_mut().statements.clear();
             }
         }
+    }
+
+    /// What a setting is now is known: the node need not be asked.
+    fn untouch(&mut self, client: ClientId, name: &str) {
+        self.clients[client].session_mut().touched.retain(|touched| &**touched != name);
     }
 
     /// Remembers how the node spells a value that a client has set.
@@ -192,6 +203,7 @@ impl Shard {
     /// RESET of one setting ran on the node. The node went back to its default; the session goes
     /// back to its startup value.
     fn apply_reset(&mut self, id: UpstreamId, client: ClientId, name: &str) {
+        self.untouch(client, name);
         let upstream = &mut self.upstreams[id];
         let identity = upstream.identity;
         if name == crate::fingerprint::APPLICATION_NAME {
@@ -265,8 +277,7 @@ impl Shard {
     pub(crate) fn end_lease_if_over(&mut self, client_id: ClientId) {
         let client = &mut self.clients[client_id];
         let Some(lease) = client.lease else { return };
-        let is_over = lease.until == Until::Idle
-            && lease.is_begun
+        let is_over = lease.is_begun
             && !lease.is_open
             && client.streaming == 0
             && client.in_flight == 0
@@ -279,10 +290,17 @@ impl Shard {
         if !upstream.pipe.is_empty() {
             return;
         }
-        if !client.session().touched.is_empty() {
+        if client.session().touched.is_empty() {
+            if lease.until != Until::Idle {
+                return;
+            }
+        } else {
             let names = self.touched_names(client_id);
             if !names.is_empty() {
                 self.send_values(id, client_id, names);
+                return;
+            }
+            if lease.until != Until::Idle {
                 return;
             }
         }

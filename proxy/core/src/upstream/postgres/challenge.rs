@@ -79,7 +79,7 @@ impl Shard {
 
     /// The node is satisfied.
     fn handle_consent(&mut self, id: UpstreamId) -> Result<(), &'static str> {
-        let upstream = &mut self.upstreams[id];
+        let upstream = &self.upstreams[id];
         if upstream.is_admitted {
             return Err(OUT_OF_TURN);
         }
@@ -441,6 +441,13 @@ impl Shard {
         self.stats.logins_refused += 1;
         self.conns.write(found.conn).extend_from_slice(error);
         self.end_client(client);
+    }
+
+    /// The node has let a client in that has answered it.
+    pub(crate) fn prove_client(&mut self, client: ClientId) {
+        if let Some(client) = self.clients.get_mut(client) {
+            client.login = Some(Box::new(Login::Proven));
+        }
     }
 
     /// The upstream of a client's login is lost before the login is over: the client is told.

@@ -9,7 +9,6 @@ use manifold_protocols::postgres::backend::columns;
 use manifold_protocols::postgres::frontend;
 
 use crate::client::postgres::Waiting;
-use crate::client::postgres::statements::Statements;
 use crate::event::{Level, Operation};
 use crate::fingerprint::{APPLICATION_NAME, write_set};
 use crate::identity::{Catalog, Reported};
@@ -124,7 +123,8 @@ impl Shard {
     }
 
     /// Prepares a client's statements on its lease under the client's own names.
-    pub(crate) fn prepare_raw(&mut self, id: UpstreamId, statements: &Statements) {
+    pub(crate) fn prepare_raw(&mut self, id: UpstreamId, client: ClientId) {
+        let statements = &self.clients[client].session().statements;
         let upstream = &mut self.upstreams[id];
         let begins_at = self.conns.written_total(upstream.conn);
         upstream.push(Expectation::of_chore(Chore::Tidy, self.now, begins_at));
@@ -290,7 +290,8 @@ impl Shard {
     pub(crate) fn finish_chore(&mut self, id: UpstreamId, chore: Chore, is_failed: bool) {
         match chore {
             Chore::Catalog(lines) => self.finish_catalog(id, lines, is_failed),
-            Chore::Fence | Chore::Tidy => {}
+            Chore::Fence => self.upstreams[id].fences -= 1,
+            Chore::Tidy => {}
             Chore::Reset | Chore::Switch if is_failed => {
                 self.upstreams[id].is_draining = true;
             }

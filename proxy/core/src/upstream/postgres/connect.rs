@@ -6,31 +6,33 @@
 
 use std::rc::Rc;
 
-use manifold_protocols::postgres::backend::{self, Authentication, Message, Status};
+use manifold_protocols::postgres::backend::{self, Message, Status};
 use manifold_protocols::postgres::frontend;
 
-use crate::client::postgres::errors::Refusal;
+use crate::auth::{Auth, Credential, Opening};
 use crate::conns::Owner;
 use crate::event::{Address, Failure};
 use crate::identity::Catalog;
-use crate::ids::{LaneId, ServiceId, UpstreamId};
+use crate::ids::{ClientId, IdentityId, LaneId, ServiceId, UpstreamId};
 use crate::shard::{Shard, Timer};
 use crate::time::Instant;
 use crate::topology::Target;
+use crate::upstream::postgres::challenge::Challenge;
 use crate::upstream::postgres::{State, Upstream};
 
 /// How long a node may take to close a connection that has said good-bye.
 const GOODBYE_NANOS: u64 = 1_000_000_000;
 
 impl Shard {
-    /// Opens an upstream for a lane. The permit has been taken.
-    pub(crate) fn open(&mut self, lane: LaneId) {
+    /// Opens an upstream for a lane, or for the login of a client. The permit has been taken.
+    pub(crate) fn open(&mut self, lane: LaneId, is_for_login: bool) {
         let identity = self.lanes[lane].identity;
         let service = self.identities[identity].service;
         let conn = self.conns.reserve(Some(service));
         let empty = self.fingerprints.empty();
-        let upstream =
+        let mut upstream =
             Upstream::new(conn, service, identity, lane, empty, self.seed, self.now);
+        upstream.is_for_login = is_for_login;
         let id = self.upstreams.insert(upstream);
         self.conns.set_owner(conn, Owner::Upstream(id));
         self.lanes[lane].upstreams.push(id);
@@ -89,21 +91,14 @@ impl Shard {
     ) -> Result<(), &'static str> {
         let message = backend::decode(tag, body).map_err(|_| "it broke the protocol")?;
         match message {
-            Message::Authentication(Authentication::Ok) | Message::NoticeResponse(_) => {}
-            Message::Authentication(request) => return self.answer_challenge(id, &request),
+            Message::Authentication(request) => return self.handle_challenge(id, &request, bytes),
+            Message::ErrorResponse(fields) => return Err(self.handle_login_error(id, &fields, bytes)),
+            Message::NoticeResponse(_) => {}
+            _ if !self.upstreams[id].is_admitted => return Err("it broke the protocol"),
             Message::BackendKeyData { pid, secret } => {
                 let upstream = &mut self.upstreams[id];
                 upstream.pid = pid;
                 upstream.cancel_secret = secret.into();
-            }
-            Message::ErrorResponse(fields) => {
-                let is_busy = matches!(fields.sqlstate(), b"53300" | b"57P03");
-                let identity = self.upstreams[id].identity;
-                if !is_busy {
-                    self.refuse_logins(identity, bytes);
-                    self.refuse_all_waiting(identity, bytes);
-                }
-                return Err("it refused the login");
             }
             Message::ParameterStatus { name, value } => {
                 self.upstreams[id].reported.push((name.into(), value.into()));
@@ -114,26 +109,6 @@ impl Shard {
         Ok(())
     }
 
-    /// The node asks for a secret.
-    fn answer_challenge(
-        &mut self,
-        id: UpstreamId,
-        request: &Authentication<'_>,
-    ) -> Result<(), &'static str> {
-        let method = match request {
-            Authentication::CleartextPassword => "password",
-            Authentication::Md5Password { .. } => "md5",
-            Authentication::Sasl { .. } => "SCRAM",
-            _ => "an unknown kind of",
-        };
-        let Upstream { service, identity, .. } = self.upstreams[id];
-        let refusal = Refusal::unsupported_authentication(self.name(service), method);
-        let mut error = Vec::new();
-        refusal.encode(&mut error);
-        self.refuse_logins(identity, &error);
-        Err("it asks for a secret that the proxy does not have")
-    }
-
     /// The login is complete.
     fn handle_ready(&mut self, id: UpstreamId) {
         let upstream = &mut self.upstreams[id];
@@ -141,11 +116,10 @@ impl Shard {
         upstream.since = self.now;
         let reported = core::mem::take(&mut upstream.reported);
         let (identity, service) = (upstream.identity, upstream.service);
-        let known = &mut self.identities[identity];
-        known.parameters = reported;
-        known.granted_until = Some(self.now + self.limits.trust_memory);
-        let logins = core::mem::take(&mut known.logins);
-        let database = known.database;
+        let challenge = upstream.challenge.take();
+        self.identities[identity].parameters = reported;
+        let logins = self.granted(identity, challenge);
+        let database = self.identities[identity].database;
         let connections = &mut self.connections[service.index()];
         connections.failures = 0;
         connections.failing_since = None;
@@ -162,6 +136,36 @@ impl Shard {
             self.switch(id);
         }
         self.offer(id);
+    }
+
+    /// Notes what a node's consent means for the next logins. Says whom it lets in.
+    fn granted(&mut self, identity: IdentityId, challenge: Option<Challenge>) -> Vec<ClientId> {
+        let known = &mut self.identities[identity];
+        let is_relay = self.services[known.service.index()].auth == Auth::Relay;
+        match challenge {
+            Some(Challenge::Client(client, password)) => {
+                match password {
+                    Some(password) => known.set_credential(Credential::Password(password)),
+                    None if matches!(known.opening, Opening::WithSecret(_)) => {}
+                    None => {
+                        known.opening = Opening::ByLoginOnly;
+                        self.note_dependence(identity);
+                    }
+                }
+                self.prove_client(client);
+                vec![client]
+            }
+            // The node was shown what the proxy knows; that says nothing about a client's word.
+            Some(_) if is_relay => Vec::new(),
+            Some(_) => core::mem::take(&mut known.logins),
+            None => {
+                known.granted_until = Some(self.now + self.limits.trust_memory);
+                if is_relay {
+                    known.opening = Opening::Freely;
+                }
+                core::mem::take(&mut known.logins)
+            }
+        }
     }
 
     /// Says good-bye on an upstream that nobody uses; its permit comes back when the node has closed
@@ -181,9 +185,26 @@ impl Shard {
         self.timers.add(deadline, Timer::Goodbye(id));
     }
 
+    /// Says good-bye in the middle of a request whose client is gone. Outside a copy the node
+    /// ignores CopyFail, so that it can always be sent.
+    pub(crate) fn abandon(&mut self, id: UpstreamId) {
+        self.forward_cancel(id);
+        let upstream = &mut self.upstreams[id];
+        upstream.is_draining = true;
+        upstream.is_retired = true;
+        let out = self.conns.write(upstream.conn);
+        frontend::encode_copy_fail(out, b"the client is gone");
+        frontend::encode_sync(out);
+        frontend::encode_terminate(out);
+        let deadline = Instant(self.now.0 + GOODBYE_NANOS);
+        self.timers.add(deadline, Timer::Goodbye(id));
+    }
+
     /// Takes an upstream out of every list; its connection is closed.
     pub(crate) fn forget_upstream(&mut self, id: UpstreamId) -> Option<Upstream> {
+        self.end_relayed(id, "the connection to the node was given up");
         let upstream = self.upstreams.remove(id)?;
+        self.bereft.push(upstream.identity);
         self.conns.close(upstream.conn);
         self.lanes[upstream.lane].upstreams.retain(|&other| other != id);
         let connections = &mut self.connections[upstream.service.index()];

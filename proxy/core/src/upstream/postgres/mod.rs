@@ -1,11 +1,12 @@
 //! An upstream to a PostgreSQL node: its pipe, what is prepared on it, who holds it.
 //!
 //! The files beside this one: `pipe` (what is expected), `connect` (until it is ready), `replies`
-//! (what comes back), `answered` (what the end of a request means), `failure` (who is retried when
+//! (what comes back), `challenge` (who proves what to the node), `answered` (what the end of a request means), `failure` (who is retried when
 //! it is lost), `chores` (requests of our own). Invariant: every request sent has exactly one
 //! expectation in the pipe, in order, until its end came back.
 
 pub mod answered;
+pub mod challenge;
 pub mod chores;
 pub mod connect;
 pub mod failure;
@@ -21,6 +22,7 @@ use crate::ids::{ClientId, ConnId, IdentityId, LaneId, ServiceId};
 use crate::map::{FastMap, fast_map};
 use crate::time::Instant;
 
+use challenge::Challenge;
 use manifold_protocols::postgres::backend::Status;
 use pipe::{Expectation, Step};
 
@@ -41,6 +43,12 @@ pub struct Upstream {
     pub application: Option<Rc<[u8]>>,
     /// How far it has come.
     pub state: State,
+    /// Whether it was opened for the login of a client, which is to answer if the node asks.
+    pub is_for_login: bool,
+    /// Whether the node has consented to its login.
+    pub is_admitted: bool,
+    /// Who answers what the node asks; only before `Ready`.
+    pub challenge: Option<Challenge>,
     /// Since when it is in this state; for a ready one, when it was last used.
     pub since: Instant,
     /// The process id at the node.
@@ -61,6 +69,8 @@ pub struct Upstream {
     pub is_held_back: bool,
     /// How many cancels are on their way to it: nothing new until they have landed.
     pub fences: u32,
+    /// A cancel landed while a client held it: nobody else gets it before it has had its effect.
+    pub needs_fence: bool,
     /// Its session has state that has to be wiped before anybody else may use it.
     pub is_soiled: bool,
     /// It has served its lane since it came to it: only then may another lane have it.
@@ -141,6 +151,9 @@ impl Upstream {
             fingerprint,
             application: None,
             state: State::Connecting,
+            is_for_login: false,
+            is_admitted: false,
+            challenge: None,
             since: now,
             pid: 0,
             cancel_secret: Box::default(),
@@ -151,6 +164,7 @@ impl Upstream {
             holder: None,
             is_held_back: false,
             fences: 0,
+            needs_fence: false,
             is_soiled: false,
             has_served: false,
             is_draining: false,
@@ -179,6 +193,7 @@ impl Upstream {
             && self.holder.is_none()
             && self.tail.is_none()
             && self.fences == 0
+            && !self.needs_fence
             && !self.is_soiled
             && !self.is_draining
     }

@@ -105,6 +105,8 @@ pub enum Step {
     Bind,
     /// CloseComplete, for the client (a portal).
     Close,
+    /// CloseComplete, for the client, of a statement that has the client's own name on its lease.
+    CloseRaw,
     /// CloseComplete that we make up: the statement is closed in the client's names only.
     CloseKnown,
     /// CloseComplete for ourselves.
@@ -121,10 +123,11 @@ pub enum Step {
     Never,
     /// ParseComplete, for the client, whose name it confirms.
     Parse,
-    /// ParseComplete, for the client, of a statement that has the client's own name on its lease.
+    /// ParseComplete, for the client, of a statement that only the lease knows.
     ParseRaw,
-    /// ParseComplete, for the client, of a statement that the upstream has: asked for all the same,
-    /// because in a failed transaction the node would refuse.
+    /// ParseComplete, for the client, of a statement that the upstream has under our name, asked for
+    /// all the same because in a failed transaction the node would refuse; or of one that has the
+    /// client's own name.
     ParseCheck,
     /// ParseComplete that we make up: the upstream has the statement.
     ParseKnown,
@@ -191,7 +194,11 @@ impl Step {
     pub fn has_change(self) -> bool {
         matches!(
             self,
-            Self::Parse | Self::ParseCheck | Self::ParseKnown | Self::CloseKnown
+            Self::Parse
+                | Self::ParseCheck
+                | Self::ParseKnown
+                | Self::CloseKnown
+                | Self::CloseRaw
         )
     }
 

@@ -58,6 +58,10 @@ impl Shard {
     /// Bytes of a node.
     pub(crate) fn handle_replies(&mut self, id: UpstreamId, bytes: &[u8]) {
         let upstream = &mut self.upstreams[id];
+        if upstream.is_retired {
+            // Whatever it still says, nobody waits for it.
+            return;
+        }
         let result = if upstream.carry.is_empty() {
             self.read_replies(id, bytes).map(|done| (done, None))
         } else {
@@ -291,7 +295,7 @@ impl Shard {
             }
             (Step::Execute | Step::Query, b'G' | b'H' | b'W' | b'c') => upstream.begin_copy(tag),
             (Step::Function, b'V') => Ok(Fate::Pass),
-            (Step::ParseCheck, b'1') => {
+            (Step::ParseCheck, b'1') | (Step::CloseRaw, b'3') => {
                 upstream.steps.pop_front();
                 self.confirm_change(id);
                 Ok(Fate::Pass)
