@@ -338,6 +338,7 @@ impl Shard {
 
     fn tick(&mut self) {
         self.is_ticking = false;
+        if std::env::var("DBG").is_ok_and(|v| self.now.0 > v.parse::<u64>().unwrap() * 1_000_000_000) { for (id,u) in self.clients.iter() { eprintln!("S{} {id:?} {u:?}", self.id.0); } for (id,u) in self.upstreams.iter() { eprintln!("S{} {id:?} {u:?}", self.id.0); } eprintln!("S{} {:?}", self.id.0, self.connections); }
         if self.clients.is_empty() && self.upstreams.is_empty() {
             return;
         }
