@@ -81,6 +81,7 @@ impl Shard {
 
     /// An upstream that never became ready.
     pub(crate) fn fail_upstream(&mut self, id: UpstreamId, why: &str) {
+        self.end_relayed(id, why);
         let Some(upstream) = self.forget_upstream(id) else { return };
         self.stats.upstreams_failed += 1;
         self.back_off(upstream.service);
