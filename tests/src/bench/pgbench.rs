@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use super::cost::tree_cpu_us;
@@ -35,6 +36,9 @@ const LOG_LINES_PER_SECOND: f64 = 8_000.0;
 /// Clients that connect in a second at worst; pgbench's time runs while they do.
 const CONNECTS_PER_SECOND: u64 = 500;
 
+/// How long after the end the clocks are read.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// How the first of pgbench's lines begins that says how far it is.
 const PROGRESS: &str = "progress: ";
 
@@ -54,6 +58,8 @@ impl Pgbench {
         };
         let exit = has_begun.and_then(|()| process.wait(self.time_max()));
         let output = process.output();
+        // Until PostgreSQL has waited for the processes of clients that have left.
+        thread::sleep(SETTLE);
         let mut cost = running.cost(node);
         cost.generator_us = number_after(&output, "generator cpu us: ") as u64;
         let mut sample = read_sample(&output, folder.path());

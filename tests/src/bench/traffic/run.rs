@@ -18,6 +18,9 @@ use super::script::Script;
 /// Longest latency that the histogram holds, in microseconds; longer ones count as this.
 const LATENCY_MAX_US: u64 = 600_000_000;
 
+/// How long the clients stay connected after the end.
+const SETTLE: Duration = Duration::from_millis(300);
+
 /// What a client does, by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Mode {
@@ -100,7 +103,10 @@ pub fn run(settings: &Settings) -> Result<()> {
     turn(&mut poll, &mut clients, &mut measured, time)?;
     let seconds = begin.elapsed();
     say("end")?;
-    tell(&clients, &measured, seconds)
+    tell(&clients, &measured, seconds)?;
+    // Whoever reads the clocks of the others finds their processes still there.
+    std::thread::sleep(SETTLE);
+    Ok(())
 }
 
 /// Connects, logs in and prepares, one after another.
