@@ -25,7 +25,7 @@ pub use listen::{Listen, ListenError};
 pub use options::Options;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use section::Written;
-pub use service::{Service, reload_users};
+pub use service::Service;
 
 use section::{Section, Source};
 use value::{Count, Time};

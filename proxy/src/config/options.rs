@@ -93,7 +93,6 @@ fn parse_service(name: Arc<str>, text: &str, problems: &mut Problems) -> Option<
         upstream: upstream.ok()?,
         connections_max: CONNECTIONS_MAX_DEFAULT,
         auth: Auth::Relay,
-        users_file: None,
         users: Arc::new(Users::default()),
         place,
     })

@@ -57,8 +57,6 @@ pub struct Service {
     pub connections_max: u32,
     /// How clients are authenticated.
     pub auth: Auth,
-    /// The users file, if one is given.
-    pub users_file: Option<PathBuf>,
     /// Who may log in, for [`Auth::Users`].
     pub users: Arc<Users>,
     /// Where the service was written.
@@ -87,14 +85,14 @@ impl Service {
         let auth = section
             .take_word("auth", &AUTH_WORDS, problems)
             .unwrap_or(Auth::Relay);
-        let users_file = section.take::<String>("users", problems);
+        let users_path = section.take::<String>("users", problems);
         for (key, example) in REQUIRED {
             if !table.contains_key(*key) {
                 problems.error(place.clone(), format!("{key}: is missing"), *example);
             }
         }
         section.finish(&[("under [limits]", super::limits::KEYS), TOP], problems);
-        let users = read_users(source, auth, &place, users_file.as_ref(), problems);
+        let users = read_users(source, auth, &place, users_path.as_ref(), problems);
         // All of them before the first that is missing ends it: each has problems of its own.
         let name = name.map(|name| check_name(name, problems));
         let listen = listen.map(|texts| parse_listen(texts, problems));
@@ -105,7 +103,6 @@ impl Service {
             upstream: upstream?,
             connections_max,
             auth,
-            users_file: users_file.map(|file| resolve(source, &file.value)),
             users: Arc::new(users),
             place,
         })
@@ -146,14 +143,15 @@ impl Service {
         let count = self.users.by_name.values().filter(is_verifier).count();
         if count > 0 {
             let message = format!(
-                "service {:?}: {count} of its users have SCRAM verifiers, with which the proxy \
-                 cannot log in to a node that asks for a password",
+                "service {:?}: {count} of its users have SCRAM verifiers, with which the proxy can \
+                 log in only to a node that stores the very same, and only once such a user has \
+                 logged in here",
                 self.name
             );
             problems.warn(
                 self.place.clone(),
                 message,
-                "give their passwords, or trust the proxy",
+                "give their passwords, or let the node trust the proxy's address",
             );
         }
     }
@@ -247,16 +245,6 @@ fn read_users(
         (_, None) => {}
     }
     Users::default()
-}
-
-/// Reads the users file of a service again; for a reload while serving.
-pub fn reload_users(path: &Path, problems: &mut Problems) -> io::Result<Users> {
-    let bytes = read_bounded(path)?;
-    Ok(users::parse(
-        &path.to_string_lossy().into(),
-        &bytes,
-        problems,
-    ))
 }
 
 /// A path in a configuration file is relative to that file, wherever the proxy was started.

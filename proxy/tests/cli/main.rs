@@ -93,6 +93,30 @@ fn checks_a_bad_file_and_says_everything_that_is_wrong() {
 }
 
 #[test]
+fn checks_the_users_file_with_the_rest() {
+    let folder = Folder::new("users");
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let good = format!("\"a\" \"hidden\"\n\"b\" \"SCRAM-SHA-256$4096:c2FsdA==${key}:{key}\"\n");
+    let users = folder.write("users.txt", &good);
+    let text = format!("{GOOD}auth = \"users\"\nusers = \"users.txt\"\n");
+    let file = folder.write("m.toml", &text);
+    let output = run(&["check", "--config", &file]);
+    assert_eq!(output.code, 0, "{}", output.stdout);
+    for part in [
+        format!("{file}:1: warning: service \"app\": 1 of its users have SCRAM verifiers"),
+        format!("{file}:6: warning: users: everybody on this host can read {users}\n"),
+    ] {
+        assert!(output.stdout.contains(&part), "{}", output.stdout);
+    }
+    folder.write("users.txt", "\"a\" \"hidden\"\n\"b\" hidden\n");
+    let output = run(&["check", "--config", &file]);
+    assert_eq!(output.code, 1);
+    let part = format!("{users}:2: a quoted secret must follow the user name\n  hint: a line is");
+    assert!(output.stdout.contains(&part), "{}", output.stdout);
+    assert!(!output.stdout.contains("hidden"), "{}", output.stdout);
+}
+
+#[test]
 fn refuses_to_serve_what_check_refuses() {
     let folder = Folder::new("refuses");
     let file = folder.write("m.toml", "[[service]]\nname = \"app\"\n");

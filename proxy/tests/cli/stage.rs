@@ -1,8 +1,9 @@
 //! What the tests of the command line start and end: processes, folders, a node that is mute.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -55,10 +56,11 @@ impl Folder {
         format!("{}/{name}", self.0)
     }
 
-    /// Writes a file and says its path.
+    /// Writes a file that everybody can read, and says its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         fs::write(&path, text).expect("ours to write");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("ours to open");
         path
     }
 }
