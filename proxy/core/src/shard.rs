@@ -300,6 +300,10 @@ impl Shard {
         match timer {
             Timer::Cancel(conn) => {
                 if let Owner::Canceller(target) = self.conns.owner(conn) {
+                    // It may still land, and nobody will know when: not where anybody else is.
+                    if let Some(upstream) = self.upstreams.get_mut(target) {
+                        upstream.is_draining = true;
+                    }
                     self.end_canceller(conn, target);
                 }
             }
@@ -338,7 +342,6 @@ impl Shard {
 
     fn tick(&mut self) {
         self.is_ticking = false;
-        if std::env::var("DBG").is_ok_and(|v| self.now.0 > v.parse::<u64>().unwrap() * 1_000_000_000) { for (id,u) in self.clients.iter() { eprintln!("S{} {id:?} {u:?}", self.id.0); } for (id,u) in self.upstreams.iter() { eprintln!("S{} {id:?} {u:?}", self.id.0); } eprintln!("S{} {:?}", self.id.0, self.connections); }
         if self.clients.is_empty() && self.upstreams.is_empty() {
             return;
         }

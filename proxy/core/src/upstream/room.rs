@@ -109,8 +109,15 @@ impl Shard {
         for identity in core::mem::take(&mut self.bereft) {
             let is_bereft = self.identities[identity].opening == Opening::ByLoginOnly
                 && self.upstreams_of(identity).all(|(_, upstream)| upstream.is_retired);
-            if is_bereft {
+            if !is_bereft {
+                continue;
+            }
+            self.drop_stale_logins(identity);
+            if self.identities[identity].logins.is_empty() {
                 self.end_clients_of(identity);
+            } else if !self.bereft.contains(&identity) {
+                // A login that waits for its turn may yet bring another.
+                self.bereft.push(identity);
             }
         }
     }

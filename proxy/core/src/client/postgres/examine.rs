@@ -439,6 +439,15 @@ impl Examined {
         }
         if self.runs == 1 && let Some(statement) = profile.single() {
             self.change = change_of(statement).map(Box::new);
+        } else if self.runs == 1 && profile.verdict.statements.iter().all(is_reset) {
+            // What pools send on return.
+            let statements = &profile.verdict.statements;
+            self.change = if statements.contains(&Proven::DiscardAll) {
+                Some(Box::new(SessionChange::DiscardAll))
+            } else {
+                let has_reset = statements.contains(&Proven::ResetAll);
+                has_reset.then(|| Box::new(SessionChange::ResetAll))
+            };
         } else if !self.touched.is_empty() {
             // Which of the settings holds in the end is the node's to say.
             self.ask(Class::Exclusive, true);
@@ -472,6 +481,18 @@ impl Examined {
 
 /// Stands for all settings in a list of names of settings.
 pub const ALL: &str = "*";
+
+/// Whether a statement takes part of the session back to what it began with.
+fn is_reset(statement: &Proven) -> bool {
+    matches!(
+        statement,
+        Proven::CloseAll
+            | Proven::DeallocateAll
+            | Proven::DiscardAll
+            | Proven::ResetAll
+            | Proven::UnlistenAll
+    )
+}
 
 /// What a statement alone does to the session.
 fn change_of(statement: &Proven) -> Option<SessionChange> {

@@ -23,14 +23,16 @@ impl Shard {
         if head.is_failed {
             return;
         }
+        let client = head.client().filter(|&client| self.clients.get(client).is_some());
         if head.clears {
             upstream.prepared.clear();
+            if let Some(client) = client {
+                self.clients[client].session_mut().statements.clear();
+            }
         }
         // Inside a transaction a setting holds only if that commits: asked for at its end.
         let is_outside = upstream.status == Status::Idle && status == Status::Idle;
-        if let (Some(change), Some(client), true) = (change, head.client(), is_outside)
-            && self.clients.get(client).is_some()
-        {
+        if let (Some(change), Some(client), true) = (change, client, is_outside) {
             self.apply_change(id, client, &change);
         }
     }

@@ -436,7 +436,9 @@ impl Shard {
         let tells_client = match (&head.owner, head.change.as_deref()) {
             // The client is told the difference that its session sees, not what the node went
             // through.
-            (Requester::Client(_), Some(change)) => matches!(change, SessionChange::Set(_)),
+            (Requester::Client(_), Some(change)) => {
+                matches!(change, SessionChange::Set(_)) || upstream.status != Status::Idle
+            }
             (Requester::Client(_), None) => head.is_leased,
             _ => return Ok(Fate::Swallow),
         };
