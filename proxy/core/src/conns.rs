@@ -88,15 +88,23 @@ impl Conns {
 
     /// Opens a reserved connection.
     pub fn connect(&mut self, id: ConnId, address: Address) {
-        let Some(conn) = self.table.get_mut(id) else { return };
-        assert!(conn.ending == Ending::Reserved, "a connection is opened once");
+        let Some(conn) = self.table.get_mut(id) else {
+            return;
+        };
+        assert!(
+            conn.ending == Ending::Reserved,
+            "a connection is opened once"
+        );
         conn.ending = Ending::Open;
-        self.operations.push_back(Operation::Connect { conn: id, address });
+        self.operations
+            .push_back(Operation::Connect { conn: id, address });
     }
 
     /// Whose connection it is; `Nobody` for one that has ended.
     pub fn owner(&self, conn: ConnId) -> Owner {
-        self.table.get(conn).map_or(Owner::Nobody, |conn| conn.owner)
+        self.table
+            .get(conn)
+            .map_or(Owner::Nobody, |conn| conn.owner)
     }
 
     /// Says whose connection it is.
@@ -108,7 +116,11 @@ impl Conns {
 
     /// Where to append what is to be sent at the end of the pass.
     pub fn write(&mut self, id: ConnId) -> &mut Vec<u8> {
-        let Some(conn) = self.table.get_mut(id).filter(|conn| conn.ending == Ending::Open) else {
+        let Some(conn) = self
+            .table
+            .get_mut(id)
+            .filter(|conn| conn.ending == Ending::Open)
+        else {
             self.sink.clear();
             return &mut self.sink;
         };
@@ -124,13 +136,17 @@ impl Conns {
 
     /// Bytes written and not yet taken by the kernel.
     pub fn unsent(&self, conn: ConnId) -> usize {
-        self.table.get(conn).map_or(0, |conn| conn.output.len() + conn.sending)
+        self.table
+            .get(conn)
+            .map_or(0, |conn| conn.output.len() + conn.sending)
     }
 
     /// Bytes that the driver has been given since the connection began: none behind them can have
     /// been sent.
     pub fn given_total(&self, conn: ConnId) -> u64 {
-        self.table.get(conn).map_or(0, |conn| conn.sent_total + conn.sending as u64)
+        self.table
+            .get(conn)
+            .map_or(0, |conn| conn.sent_total + conn.sending as u64)
     }
 
     /// Bytes ever written, sent or not: the position of the next byte to be written.
@@ -151,7 +167,9 @@ impl Conns {
     }
 
     fn set_paused(&mut self, id: ConnId, paused: bool) {
-        let Some(conn) = self.table.get_mut(id) else { return };
+        let Some(conn) = self.table.get_mut(id) else {
+            return;
+        };
         if conn.is_paused == paused || conn.ending != Ending::Open {
             return;
         }
@@ -165,7 +183,9 @@ impl Conns {
 
     /// Closes as soon as everything written so far is sent. Nothing more can be written.
     pub fn close_after_flush(&mut self, id: ConnId) {
-        let Some(conn) = self.table.get_mut(id) else { return };
+        let Some(conn) = self.table.get_mut(id) else {
+            return;
+        };
         if conn.ending != Ending::Open {
             return;
         }
@@ -178,7 +198,9 @@ impl Conns {
 
     /// Closes at once; what is not sent is lost.
     pub fn close(&mut self, id: ConnId) {
-        let Some(conn) = self.table.get_mut(id) else { return };
+        let Some(conn) = self.table.get_mut(id) else {
+            return;
+        };
         let was_reserved = conn.ending == Ending::Reserved;
         if conn.ending == Ending::Closing {
             return;
@@ -201,7 +223,9 @@ impl Conns {
     /// A buffer came back.
     pub fn handle_sent(&mut self, id: ConnId, buffer: Vec<u8>, sent: usize) {
         self.pool.give(buffer);
-        let Some(conn) = self.table.get_mut(id) else { return };
+        let Some(conn) = self.table.get_mut(id) else {
+            return;
+        };
         conn.sending = 0;
         conn.sent_total += sent as u64;
         if conn.output.is_empty() {
@@ -217,7 +241,10 @@ impl Conns {
     /// The connection has ended. Says whose permit comes back with it.
     pub fn handle_closed(&mut self, id: ConnId) -> Option<ServiceId> {
         let conn = self.table.remove(id)?;
-        assert!(conn.ending == Ending::Closing, "a connection ends only after Close");
+        assert!(
+            conn.ending == Ending::Closing,
+            "a connection ends only after Close"
+        );
         conn.permit
     }
 
@@ -225,14 +252,17 @@ impl Conns {
     pub fn flush(&mut self) {
         let mut dirty = core::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
-            let Some(conn) = self.table.get_mut(id) else { continue };
+            let Some(conn) = self.table.get_mut(id) else {
+                continue;
+            };
             conn.is_dirty = false;
             if conn.sending > 0 || conn.output.is_empty() || conn.ending == Ending::Closing {
                 continue;
             }
             let buffer = core::mem::take(&mut conn.output);
             conn.sending = buffer.len();
-            self.operations.push_back(Operation::Send { conn: id, buffer });
+            self.operations
+                .push_back(Operation::Send { conn: id, buffer });
         }
         self.dirty = dirty;
     }

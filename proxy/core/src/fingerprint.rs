@@ -38,7 +38,10 @@ impl Fingerprints {
     pub fn new(seed: u64) -> Self {
         Self {
             by_settings: fast_map(seed),
-            empty: Rc::new(Fingerprint { number: 0, settings: Box::default() }),
+            empty: Rc::new(Fingerprint {
+                number: 0,
+                settings: Box::default(),
+            }),
             next_number: 1,
             purge_at: PURGE_AT_MIN,
         }
@@ -69,7 +72,10 @@ impl Fingerprints {
         let number = self.next_number;
         self.next_number += 1;
         let settings: Box<[Setting]> = sorted.into();
-        let made = Rc::new(Fingerprint { number, settings: settings.clone() });
+        let made = Rc::new(Fingerprint {
+            number,
+            settings: settings.clone(),
+        });
         self.by_settings.insert(settings, Rc::clone(&made));
         made
     }
@@ -81,13 +87,19 @@ impl Fingerprints {
 
     /// `base` without the setting of this name.
     pub fn without(&mut self, base: &Fingerprint, name: &str) -> Rc<Fingerprint> {
-        self.intern(base.settings.iter().filter(|setting| &*setting.name != name).cloned())
+        self.intern(
+            base.settings
+                .iter()
+                .filter(|setting| &*setting.name != name)
+                .cloned(),
+        )
     }
 
     /// Drops those that nobody uses, now and then.
     fn purge(&mut self) {
         if self.by_settings.len() >= self.purge_at {
-            self.by_settings.retain(|_, fingerprint| Rc::strong_count(fingerprint) > 1);
+            self.by_settings
+                .retain(|_, fingerprint| Rc::strong_count(fingerprint) > 1);
             self.purge_at = PURGE_AT_MIN.max(self.by_settings.len() * 2);
         }
     }
@@ -96,7 +108,10 @@ impl Fingerprints {
 impl Fingerprint {
     /// The value of a setting, if it is among them.
     pub fn value(&self, name: &str) -> Option<&[u8]> {
-        let at = self.settings.binary_search_by(|setting| (*setting.name).cmp(name)).ok()?;
+        let at = self
+            .settings
+            .binary_search_by(|setting| (*setting.name).cmp(name))
+            .ok()?;
         Some(&self.settings[at].value)
     }
 
@@ -163,7 +178,10 @@ mod tests {
     use super::*;
 
     fn setting(name: &str, value: &str) -> Setting {
-        Setting { name: name.into(), value: value.as_bytes().into() }
+        Setting {
+            name: name.into(),
+            value: value.as_bytes().into(),
+        }
     }
 
     #[test]

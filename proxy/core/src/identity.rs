@@ -27,7 +27,7 @@ pub struct Identity {
     /// Its catalog.
     pub database: DatabaseId,
     /// What the node reported at login, by name: the truth of a session without settings.
-    pub parameters: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub parameters: Vec<Reported>,
     /// Until when a login is granted because the node granted one without a challenge.
     pub granted_until: Option<Instant>,
     /// How the proxy can open upstreams of it.
@@ -93,7 +93,11 @@ impl Identity {
 
     /// Takes in what the node reported outside of anybody's settings.
     pub fn set_parameter(&mut self, name: &[u8], value: &[u8]) {
-        match self.parameters.iter_mut().find(|(known, _)| **known == *name) {
+        match self
+            .parameters
+            .iter_mut()
+            .find(|(known, _)| **known == *name)
+        {
             Some((_, known)) => *known = value.into(),
             None => self.parameters.push((name.into(), value.into())),
         }
@@ -101,7 +105,10 @@ impl Identity {
 
     /// What the node reports of a parameter in a session without settings.
     pub fn parameter(&self, name: &[u8]) -> Option<&[u8]> {
-        self.parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+        self.parameters
+            .iter()
+            .find(|(known, _)| **known == *name)
+            .map(|(_, value)| &**value)
     }
 
     /// Remembers that the node has accepted a setting.

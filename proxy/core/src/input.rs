@@ -46,13 +46,19 @@ impl Input {
 
     /// A request has been made of the next `len` bytes; they are kept until it is answered.
     pub fn advance(&mut self, len: usize) {
-        assert!(len <= self.bytes.len() - self.parsed, "a request is made of bytes that are there");
+        assert!(
+            len <= self.bytes.len() - self.parsed,
+            "a request is made of bytes that are there"
+        );
         self.parsed += len;
     }
 
     /// The next `len` bytes are done with.
     pub fn consume(&mut self, len: usize) {
-        assert!(len <= self.bytes.len() - self.parsed, "what is consumed is there");
+        assert!(
+            len <= self.bytes.len() - self.parsed,
+            "what is consumed is there"
+        );
         if self.parsed == self.start {
             self.parsed += len;
             self.start = self.parsed;
@@ -64,7 +70,10 @@ impl Input {
     /// The oldest request, of `len` bytes, is answered.
     pub fn drop_answered(&mut self, len: usize) {
         self.start += len;
-        assert!(self.start <= self.parsed, "only what was sent can be answered");
+        assert!(
+            self.start <= self.parsed,
+            "only what was sent can be answered"
+        );
     }
 
     /// All unanswered requests are to be made anew.

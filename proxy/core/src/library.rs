@@ -29,7 +29,12 @@ const PURGE_AT_MIN: usize = 1024;
 impl Library {
     /// An empty one.
     pub fn new(seed: u64) -> Self {
-        Self { by_key: fast_map(seed), next_number: 1, purge_at: PURGE_AT_MIN, key: Vec::new() }
+        Self {
+            by_key: fast_map(seed),
+            next_number: 1,
+            purge_at: PURGE_AT_MIN,
+            key: Vec::new(),
+        }
     }
 
     /// The statement with this text and these types, under the fingerprint of this number. After
@@ -48,18 +53,21 @@ impl Library {
         self.key.extend_from_slice(&database.0.to_le_bytes());
         self.key.extend_from_slice(&epoch.to_le_bytes());
         self.key.extend_from_slice(&fingerprint.to_le_bytes());
-        self.key.extend_from_slice(&(types.len() as u64).to_le_bytes());
+        self.key
+            .extend_from_slice(&(types.len() as u64).to_le_bytes());
         self.key.extend_from_slice(types);
         self.key.extend_from_slice(text);
         if let Some(found) = self.by_key.get(self.key.as_slice()) {
             return Rc::clone(found);
         }
         if self.by_key.len() >= self.purge_at {
-            self.by_key.retain(|_, statement| Rc::strong_count(statement) > 1);
+            self.by_key
+                .retain(|_, statement| Rc::strong_count(statement) > 1);
             self.purge_at = PURGE_AT_MIN.max(self.by_key.len() * 2);
         }
         let made = self.make(text, types, meaning);
-        self.by_key.insert(self.key.as_slice().into(), Rc::clone(&made));
+        self.by_key
+            .insert(self.key.as_slice().into(), Rc::clone(&made));
         made
     }
 

@@ -64,6 +64,10 @@ mod tests {
         }
         assert!(pool.bytes <= POOL_BYTES_MAX);
         pool.give(Vec::with_capacity(KEPT_BYTES_MAX + 1));
-        assert!(pool.kept.iter().all(|kept| kept.capacity() <= KEPT_BYTES_MAX));
+        assert!(
+            pool.kept
+                .iter()
+                .all(|kept| kept.capacity() <= KEPT_BYTES_MAX)
+        );
     }
 }

@@ -115,5 +115,8 @@ impl Profile {
 }
 
 fn is_control(statement: &Statement) -> bool {
-    matches!(statement, Statement::Begin | Statement::End | Statement::Inside)
+    matches!(
+        statement,
+        Statement::Begin | Statement::End | Statement::Inside
+    )
 }

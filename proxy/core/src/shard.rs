@@ -17,7 +17,9 @@ use crate::conns::{Conns, Owner};
 use crate::event::{Event, Level, Message, Operation};
 use crate::fingerprint::Fingerprints;
 use crate::identity::{Database, Identity};
-use crate::ids::{ClientId, ConnId, DatabaseId, IdentityId, LaneId, ServiceId, ShardId, UpstreamId};
+use crate::ids::{
+    ClientId, ConnId, DatabaseId, IdentityId, LaneId, ServiceId, ShardId, UpstreamId,
+};
 use crate::library::Library;
 use crate::limits::Limits;
 use crate::map::{FastMap, fast_map};
@@ -63,6 +65,9 @@ pub(crate) enum Timer {
     Tick,
 }
 
+/// A service, a user and a database.
+type IdentityKey = (ServiceId, Box<[u8]>, Box<[u8]>);
+
 /// How often the shard looks at what has no timer of its own.
 const TICK_NANOS: u64 = 50_000_000;
 
@@ -81,7 +86,7 @@ pub struct Shard {
     pub(crate) lanes: Slab<LaneId, Lane>,
     pub(crate) lanes_by_key: FastMap<(IdentityId, u64), LaneId>,
     pub(crate) identities: Slab<IdentityId, Identity>,
-    identities_by_key: FastMap<(ServiceId, Box<[u8]>, Box<[u8]>), IdentityId>,
+    identities_by_key: FastMap<IdentityKey, IdentityId>,
     pub(crate) databases: Vec<Database>,
     /// What is known of each service's connections, by its place.
     pub(crate) connections: Vec<Connections>,
@@ -113,7 +118,12 @@ pub struct Shard {
 impl Shard {
     /// A shard with no connections.
     pub fn new(settings: Settings) -> Self {
-        let Settings { id, seed, limits, services } = settings;
+        let Settings {
+            id,
+            seed,
+            limits,
+            services,
+        } = settings;
         Self {
             id,
             seed,
@@ -161,7 +171,11 @@ impl Shard {
     pub fn handle_event(&mut self, now: Instant, event: Event<'_>) {
         self.now = now;
         match event {
-            Event::Accepted { listener, socket, peer } => {
+            Event::Accepted {
+                listener,
+                socket,
+                peer,
+            } => {
                 self.handle_accepted(listener, socket, peer);
             }
             Event::Connected { conn } => match self.conns.owner(conn) {
@@ -184,7 +198,10 @@ impl Shard {
                     self.wake(client, Waiting::Verdict);
                 }
             }
-            Event::CatalogReady { database, understood } => {
+            Event::CatalogReady {
+                database,
+                understood,
+            } => {
                 self.handle_catalog_ready(database, understood);
             }
             Event::Resolved { service, addresses } => {
@@ -193,10 +210,14 @@ impl Shard {
                 }
                 self.handle_resolved(service, &addresses);
             }
-            Event::FromShard { message: Message::Cancel { pid, secret } } => {
+            Event::FromShard {
+                message: Message::Cancel { pid, secret },
+            } => {
                 self.cancel(pid, secret);
             }
-            Event::FromShard { message: Message::ConnectionsWanted { service } } => {
+            Event::FromShard {
+                message: Message::ConnectionsWanted { service },
+            } => {
                 self.give_up_free(service);
             }
             Event::Drain { deadline_ms } => self.begin_drain(deadline_ms),
@@ -224,9 +245,8 @@ impl Shard {
         match self.conns.owner(conn) {
             Owner::Client(id) => {
                 let client = &self.clients[id];
-                let is_waiting = !client.input.unparsed().is_empty()
-                    || client.is_paused
-                    || client.is_leaving;
+                let is_waiting =
+                    !client.input.unparsed().is_empty() || client.is_paused || client.is_leaving;
                 if is_waiting {
                     self.clients_to_pump.push_back(id);
                 }
@@ -247,7 +267,10 @@ impl Shard {
     fn resume_upstream_of(&mut self, id: ClientId) {
         let client = &self.clients[id];
         if let Some(target) = client.upstream
-            && self.upstreams.get(target).is_some_and(|upstream| upstream.is_paused)
+            && self
+                .upstreams
+                .get(target)
+                .is_some_and(|upstream| upstream.is_paused)
             && self.conns.unsent(client.conn) <= self.limits.output_high
         {
             self.upstreams[target].is_paused = false;
@@ -336,7 +359,8 @@ impl Shard {
     pub(crate) fn start_ticking(&mut self) {
         if !self.is_ticking {
             self.is_ticking = true;
-            self.timers.add(Instant(self.now.0 + TICK_NANOS), Timer::Tick);
+            self.timers
+                .add(Instant(self.now.0 + TICK_NANOS), Timer::Tick);
         }
     }
 
@@ -362,11 +386,15 @@ impl Shard {
     /// Closes upstreams that nobody has used for long.
     fn close_idle(&mut self, service: ServiceId) {
         let idle_max = self.limits.upstream_idle_max;
-        let idle = self.connections[service.index()].upstreams.iter().copied().find(|&id| {
-            let upstream = &self.upstreams[id];
-            let is_idle = upstream.is_free() && self.now - upstream.since >= idle_max;
-            is_idle && !self.is_irreplaceable(id)
-        });
+        let idle = self.connections[service.index()]
+            .upstreams
+            .iter()
+            .copied()
+            .find(|&id| {
+                let upstream = &self.upstreams[id];
+                let is_idle = upstream.is_free() && self.now - upstream.since >= idle_max;
+                is_idle && !self.is_irreplaceable(id)
+            });
         if let Some(id) = idle {
             self.retire(id);
         }
@@ -431,6 +459,10 @@ impl Shard {
             self.handle_closed(conn);
         }
         self.conns.flush();
+        if self.is_draining && !self.is_drained {
+            self.end_idle_clients();
+            self.conns.flush();
+        }
         if self.is_draining && !self.is_drained && self.conns.is_empty() {
             self.is_drained = true;
             self.conns.operations.push_back(Operation::Drained);
@@ -477,7 +509,13 @@ impl Shard {
             return known;
         }
         let database_id = self.database(service, database);
-        let made = Identity::new(service, user.into(), database.into(), database_id, self.seed);
+        let made = Identity::new(
+            service,
+            user.into(),
+            database.into(),
+            database_id,
+            self.seed,
+        );
         let id = self.identities.insert(made);
         self.identities_by_key.insert(key, id);
         id
@@ -514,7 +552,9 @@ impl Shard {
     /// Says something to the operator.
     pub(crate) fn log(&mut self, level: Level, text: impl AsRef<str>) {
         let text = text.as_ref().to_owned();
-        self.conns.operations.push_back(Operation::Log { level, text });
+        self.conns
+            .operations
+            .push_back(Operation::Log { level, text });
     }
 
     /// Tells a client why, and closes its connection when it has been sent.
@@ -548,7 +588,9 @@ impl Shard {
 
     /// Takes a client out of every list. Its requests in flight are answered to nobody.
     fn forget_client(&mut self, id: ClientId) {
-        let Some(mut client) = self.clients.remove(id) else { return };
+        let Some(mut client) = self.clients.remove(id) else {
+            return;
+        };
         self.stats.clients -= 1;
         let rest = client.input.len();
         let unparsed = client.input.unparsed().len();
@@ -561,9 +603,14 @@ impl Shard {
         if let Some(login) = client.login.take() {
             self.abandon_login(&login);
         }
-        let Some(target) = client.upstream else { return };
-        let Some(upstream) = self.upstreams.get_mut(target) else { return };
-        if self.planted.is(Bug::ForgetDiscard) && client.lease.is_none() && upstream.pipe.len() > 1 {
+        let Some(target) = client.upstream else {
+            return;
+        };
+        let Some(upstream) = self.upstreams.get_mut(target) else {
+            return;
+        };
+        if self.planted.is(Bug::ForgetDiscard) && client.lease.is_none() && upstream.pipe.len() > 1
+        {
             upstream.forget_requests(id);
         }
         if let Some(lease) = client.lease {

@@ -28,7 +28,12 @@ struct Entry<T> {
 impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Slab<K, T> {
     /// An empty table.
     pub fn new() -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), ignores_generations: false, key: PhantomData }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            ignores_generations: false,
+            key: PhantomData,
+        }
     }
 
     /// Plants a bug: generations are not looked at any more.
@@ -45,7 +50,10 @@ impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Slab<K, T> {
     /// Stores a value that knows its own id.
     pub fn insert_with(&mut self, make: impl FnOnce(K) -> T) -> K {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(Entry { generation: 0, value: None });
+            self.entries.push(Entry {
+                generation: 0,
+                value: None,
+            });
             u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 entries: limits say so")
         });
         let entry = &mut self.entries[index as usize];
@@ -71,7 +79,11 @@ impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Slab<K, T> {
     pub fn get(&self, key: K) -> Option<&T> {
         let (index, generation) = key.into();
         let entry = self.entries.get(index as usize)?;
-        if entry.generation == generation || self.ignores_generations { entry.value.as_ref() } else { None }
+        if entry.generation == generation || self.ignores_generations {
+            entry.value.as_ref()
+        } else {
+            None
+        }
     }
 
     /// The value of an id, if it is still there.
@@ -79,7 +91,11 @@ impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Slab<K, T> {
         let (index, generation) = key.into();
         let ignores = self.ignores_generations;
         let entry = self.entries.get_mut(index as usize)?;
-        if entry.generation == generation || ignores { entry.value.as_mut() } else { None }
+        if entry.generation == generation || ignores {
+            entry.value.as_mut()
+        } else {
+            None
+        }
     }
 
     /// The id of the value at a place, if there is one.
@@ -91,9 +107,15 @@ impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Slab<K, T> {
 
     /// All values with their ids, by place.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
-        self.entries.iter().enumerate().filter_map(|(index, entry)| {
-            Some((K::from((index as u32, entry.generation)), entry.value.as_ref()?))
-        })
+        self.entries
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| {
+                Some((
+                    K::from((index as u32, entry.generation)),
+                    entry.value.as_ref()?,
+                ))
+            })
     }
 
     /// How many values there are.
@@ -117,13 +139,15 @@ impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Index<K> for Slab<K, T> {
     type Output = T;
 
     fn index(&self, key: K) -> &T {
-        self.get(key).expect("the id of a value that is still there")
+        self.get(key)
+            .expect("the id of a value that is still there")
     }
 }
 
 impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> IndexMut<K> for Slab<K, T> {
     fn index_mut(&mut self, key: K) -> &mut T {
-        self.get_mut(key).expect("the id of a value that is still there")
+        self.get_mut(key)
+            .expect("the id of a value that is still there")
     }
 }
 

@@ -137,7 +137,8 @@ impl Texts {
         }
         self.begin_key(database, ITSELF);
         self.key.extend_from_slice(text);
-        self.look_up_key(epoch).expect("what is looked up by itself is not referred to itself")
+        self.look_up_key(epoch)
+            .expect("what is looked up by itself is not referred to itself")
     }
 
     fn begin_key(&mut self, database: DatabaseId, kind: u8) {
@@ -151,7 +152,10 @@ impl Texts {
         let text = self.find_or_insert();
         let mut state = text.state.borrow_mut();
         match &*state {
-            State::Known { profile, epoch: known } if *known == epoch => {
+            State::Known {
+                profile,
+                epoch: known,
+            } if *known == epoch => {
                 let profile = Rc::clone(profile);
                 drop(state);
                 return Some(Lookup::Known(text, profile));
@@ -161,14 +165,28 @@ impl Texts {
                 drop(state);
                 return Some(Lookup::Unknown { text, ask: None });
             }
-            _ => *state = State::Pending { waiting: Vec::new() },
+            _ => {
+                *state = State::Pending {
+                    waiting: Vec::new(),
+                }
+            }
         }
         drop(state);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let is_shape = self.key[0] == SHAPE;
-        self.asked.insert(ticket, Question { text: Rc::clone(&text), epoch, is_shape });
-        Some(Lookup::Unknown { text, ask: Some(ticket) })
+        self.asked.insert(
+            ticket,
+            Question {
+                text: Rc::clone(&text),
+                epoch,
+                is_shape,
+            },
+        );
+        Some(Lookup::Unknown {
+            text,
+            ask: Some(ticket),
+        })
     }
 
     fn find_or_insert(&mut self) -> Rc<Text> {
@@ -177,10 +195,14 @@ impl Texts {
         }
         let text = match self.old.get(&*self.key) {
             Some(text) => Rc::clone(text),
-            None => Rc::new(Text { state: RefCell::new(State::New), history: History::default() }),
+            None => Rc::new(Text {
+                state: RefCell::new(State::New),
+                history: History::default(),
+            }),
         };
         self.make_room();
-        self.young.insert(self.key.as_slice().into(), Rc::clone(&text));
+        self.young
+            .insert(self.key.as_slice().into(), Rc::clone(&text));
         text
     }
 
@@ -195,12 +217,17 @@ impl Texts {
 
     /// Takes an answer in and says who waited for it.
     pub fn handle_classified(&mut self, ticket: u64, verdict: &Arc<Verdict>) -> Vec<ClientId> {
-        let Some(question) = self.asked.remove(&ticket) else { return Vec::new() };
+        let Some(question) = self.asked.remove(&ticket) else {
+            return Vec::new();
+        };
         let epoch = question.epoch;
         let state = if question.is_shape && verdict.scope == Scope::Text {
             State::PerText { epoch }
         } else {
-            State::Known { profile: Rc::new(Profile::new(verdict)), epoch }
+            State::Known {
+                profile: Rc::new(Profile::new(verdict)),
+                epoch,
+            }
         };
         match question.text.state.replace(state) {
             State::Pending { waiting } => waiting,
@@ -213,7 +240,10 @@ impl Text {
     /// What it does, if that is known in this epoch of the catalog.
     pub fn known(&self, epoch: u32) -> Option<Rc<Profile>> {
         match &*self.state.borrow() {
-            State::Known { profile, epoch: known } if *known == epoch => Some(Rc::clone(profile)),
+            State::Known {
+                profile,
+                epoch: known,
+            } if *known == epoch => Some(Rc::clone(profile)),
             _ => None,
         }
     }
@@ -228,9 +258,15 @@ impl Text {
     /// A text of which nothing will be asked, and why.
     pub fn opaque(reason: Reason, epoch: u32) -> (Rc<Self>, Rc<Profile>) {
         let profile = Rc::new(Profile::new(&Arc::new(Verdict::opaque(reason))));
-        let state = State::Known { profile: Rc::clone(&profile), epoch };
+        let state = State::Known {
+            profile: Rc::clone(&profile),
+            epoch,
+        };
         (
-            Rc::new(Self { state: RefCell::new(state), history: History::default() }),
+            Rc::new(Self {
+                state: RefCell::new(state),
+                history: History::default(),
+            }),
             profile,
         )
     }

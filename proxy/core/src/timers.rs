@@ -135,7 +135,9 @@ impl<T> Level<T> {
         }
         let shift = SLOT_BITS * level as u32;
         let current = now >> shift;
-        let ahead = self.occupied.rotate_right((current as u32 + 1) % SLOTS as u32);
+        let ahead = self
+            .occupied
+            .rotate_right((current as u32 + 1) % SLOTS as u32);
         Some((current + 1 + u64::from(ahead.trailing_zeros())) << shift)
     }
 }

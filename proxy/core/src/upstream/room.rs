@@ -44,7 +44,13 @@ impl Shard {
             .copied()
             .filter(|&id| self.upstreams[id].is_free())
             .filter(|&id| need.is_login || self.upstreams[id].identity != need.identity)
-            .map(|id| (self.is_irreplaceable(id), self.upstreams[id].identity != need.identity, id))
+            .map(|id| {
+                (
+                    self.is_irreplaceable(id),
+                    self.upstreams[id].identity != need.identity,
+                    id,
+                )
+            })
             .filter(|(is_irreplaceable, ..)| !(is_patient && *is_irreplaceable))
             .min_by_key(|&(is_irreplaceable, is_other, id)| {
                 (is_irreplaceable, is_other, self.upstreams[id].since, id)
@@ -67,9 +73,9 @@ impl Shard {
         if self.identities[identity].opening != Opening::ByLoginOnly {
             return false;
         }
-        let in_use = self.upstreams_of(identity).filter(|(_, upstream)| {
-            upstream.state == State::Ready && !upstream.is_draining
-        });
+        let in_use = self
+            .upstreams_of(identity)
+            .filter(|(_, upstream)| upstream.state == State::Ready && !upstream.is_draining);
         in_use.count() <= 1 && self.clients_of(identity) > 0
     }
 
@@ -94,12 +100,13 @@ impl Shard {
     /// How many clients of an identity have come past the node's consent.
     fn clients_of(&self, identity: IdentityId) -> usize {
         let known = &self.identities[identity];
-        let is_relayed = |upstream: &Upstream| {
-            matches!(upstream.challenge, Some(Challenge::Client(..)))
-        };
-        let (count, relayed) = self.upstreams_of(identity).fold((0, 0), |(count, relayed), it| {
-            (count + 1, relayed + usize::from(is_relayed(it.1)))
-        });
+        let is_relayed =
+            |upstream: &Upstream| matches!(upstream.challenge, Some(Challenge::Client(..)));
+        let (count, relayed) = self
+            .upstreams_of(identity)
+            .fold((0, 0), |(count, relayed), it| {
+                (count + 1, relayed + usize::from(is_relayed(it.1)))
+            });
         (known.users as usize).saturating_sub(count + relayed + known.logins.len())
     }
 
@@ -108,7 +115,9 @@ impl Shard {
     pub(crate) fn end_bereft(&mut self) {
         for identity in core::mem::take(&mut self.bereft) {
             let is_bereft = self.identities[identity].opening == Opening::ByLoginOnly
-                && self.upstreams_of(identity).all(|(_, upstream)| upstream.is_retired);
+                && self
+                    .upstreams_of(identity)
+                    .all(|(_, upstream)| upstream.is_retired);
             if !is_bereft {
                 continue;
             }
@@ -182,11 +191,11 @@ impl Shard {
 
     /// Another identity of the same database that has an upstream.
     fn heir_of(&self, identity: IdentityId) -> Option<IdentityId> {
-        let Some(known) = self.identities.get(identity) else { return None };
+        let known = self.identities.get(identity)?;
         let all = &self.connections[known.service.index()].upstreams;
-        all.iter().map(|&id| self.upstreams[id].identity).find(|&other| {
-            other != identity && self.identities[other].database == known.database
-        })
+        all.iter()
+            .map(|&id| self.upstreams[id].identity)
+            .find(|&other| other != identity && self.identities[other].database == known.database)
     }
 
     /// Says once that an identity's clients depend on the upstreams that their logins brought.
@@ -195,7 +204,10 @@ impl Shard {
         if core::mem::replace(&mut known.is_dependence_noted, true) {
             return;
         }
-        let (service, user) = (known.service, String::from_utf8_lossy(&known.user).into_owned());
+        let (service, user) = (
+            known.service,
+            String::from_utf8_lossy(&known.user).into_owned(),
+        );
         let text = format!(
             "service \"{}\": the logins of user \"{user}\" leave no secret with the proxy, so a lost \
              connection cannot be opened again and its clients have to reconnect; \

@@ -128,16 +128,21 @@ impl Shard {
         if let Some(&lane) = self.lanes_by_key.get(&key) {
             return lane;
         }
-        let lane = self.lanes.insert(Lane::new(identity, Rc::clone(fingerprint)));
+        let lane = self
+            .lanes
+            .insert(Lane::new(identity, Rc::clone(fingerprint)));
         self.lanes_by_key.insert(key, lane);
         lane
     }
 
     /// Forgets a lane that nobody uses or waits in.
     fn drop_lane_if_empty(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get(id) else { return };
+        let Some(lane) = self.lanes.get(id) else {
+            return;
+        };
         if lane.upstreams.is_empty() && lane.shared.is_empty() && lane.owned.is_empty() {
-            self.lanes_by_key.remove(&(lane.identity, lane.fingerprint.number));
+            self.lanes_by_key
+                .remove(&(lane.identity, lane.fingerprint.number));
             self.lanes.remove(id);
         }
     }
@@ -150,14 +155,23 @@ impl Shard {
             if !self.has_room_for_owned(service) {
                 return None;
             }
-            return lane.upstreams.iter().rev().copied().find(|&id| self.upstreams[id].is_free());
+            return lane
+                .upstreams
+                .iter()
+                .rev()
+                .copied()
+                .find(|&id| self.upstreams[id].is_free());
         }
         let depth_max = self.limits.pipe_depth_max;
-        let eligible = lane.upstreams.iter().copied().filter(|&id| {
-            self.upstreams[id].takes_shared()
-        });
+        let eligible = lane
+            .upstreams
+            .iter()
+            .copied()
+            .filter(|&id| self.upstreams[id].takes_shared());
         let best = if demand.class == Class::Share {
-            eligible.take(lane.active).min_by_key(|&id| self.upstreams[id].pipe.len())
+            eligible
+                .take(lane.active)
+                .min_by_key(|&id| self.upstreams[id].pipe.len())
         } else {
             eligible.min_by_key(|&id| self.upstreams[id].pipe.len())
         }?;
@@ -187,10 +201,18 @@ impl Shard {
     /// Puts a client into its lane's queue.
     pub(crate) fn enqueue(&mut self, lane: LaneId, client: ClientId, demand: Demand, front: bool) {
         let since = self.clients[client].since;
-        let place = Place { client, since, demand };
+        let place = Place {
+            client,
+            since,
+            demand,
+        };
         let service = self.identities[self.lanes[lane].identity].service;
         let queues = &mut self.lanes[lane];
-        let queue = if demand.is_owned() { &mut queues.owned } else { &mut queues.shared };
+        let queue = if demand.is_owned() {
+            &mut queues.owned
+        } else {
+            &mut queues.shared
+        };
         if front {
             queue.push_front(place);
         } else {
@@ -205,23 +227,26 @@ impl Shard {
     /// Whether a place is still held by whoever took it.
     fn is_waiting(&self, place: Place) -> bool {
         self.clients.get(place.client).is_some_and(|client| {
-            client.waiting == Waiting::Upstream
-                && client.since == place.since
+            client.waiting == Waiting::Upstream && client.since == place.since
         })
     }
 
     /// Lets those go first in a lane's queues go on for whom there is an upstream now.
     pub(crate) fn serve_lane(&mut self, id: LaneId) {
         while let Some(place) = self.next_place(id) {
-            let client = self.clients.get_mut(place.client).expect("a place that is held");
+            let client = self
+                .clients
+                .get_mut(place.client)
+                .expect("a place that is held");
             client.waiting = Waiting::No;
             let waited = self.now.nanos_since(place.since);
             self.stats.queue_nanos += waited;
             self.stats.queue_nanos_max = self.stats.queue_nanos_max.max(waited);
             self.pump_turn(place.client);
-            let again = self.clients.get(place.client).is_some_and(|client| {
-                client.waiting == Waiting::Upstream
-            });
+            let again = self
+                .clients
+                .get(place.client)
+                .is_some_and(|client| client.waiting == Waiting::Upstream);
             if again {
                 break;
             }
@@ -239,7 +264,11 @@ impl Shard {
                 let is_stale = !self.is_waiting(place);
                 if is_stale || self.choose(id, place.demand).is_some() {
                     let lane = &mut self.lanes[id];
-                    let queue = if is_owned { &mut lane.owned } else { &mut lane.shared };
+                    let queue = if is_owned {
+                        &mut lane.owned
+                    } else {
+                        &mut lane.shared
+                    };
                     queue.pop_front();
                     if !is_stale {
                         return Some(place);
@@ -255,10 +284,14 @@ impl Shard {
 
     /// Takes a lane off the list of those in which somebody waits, if nobody does.
     fn forget_if_served(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get(id) else { return };
+        let Some(lane) = self.lanes.get(id) else {
+            return;
+        };
         if lane.shared.is_empty() && lane.owned.is_empty() {
             let service = self.identities[lane.identity].service;
-            self.connections[service.index()].waiting.retain(|&waiting| waiting != id);
+            self.connections[service.index()]
+                .waiting
+                .retain(|&waiting| waiting != id);
             self.drop_lane_if_empty(id);
         }
     }
@@ -396,14 +429,23 @@ impl Shard {
             return true;
         }
         let since = first.map_or(self.now, |client| self.clients[client].since);
-        self.make_room(service, Need { identity, since, is_login: true });
+        self.make_room(
+            service,
+            Need {
+                identity,
+                since,
+                is_login: true,
+            },
+        );
         false
     }
 
     fn drop_stale_places(&mut self, service: ServiceId) {
         for index in (0..self.connections[service.index()].waiting.len()).rev() {
             let id = self.connections[service.index()].waiting[index];
-            let Some(lane) = self.lanes.get(id) else { continue };
+            let Some(lane) = self.lanes.get(id) else {
+                continue;
+            };
             let keep = |place: &Place| self.is_waiting(*place);
             let shared: VecDeque<Place> = lane.shared.iter().copied().filter(keep).collect();
             let owned: VecDeque<Place> = lane.owned.iter().copied().filter(keep).collect();
@@ -419,17 +461,30 @@ impl Shard {
     /// How many more upstreams a lane could use at once for those who wait in it.
     fn wanted_upstreams(&self, id: LaneId) -> usize {
         let lane = &self.lanes[id];
-        let coming = lane.upstreams.iter().filter(|&&id| self.upstreams[id].is_coming()).count();
-        let sharing = lane.upstreams.iter().filter(|&&id| self.upstreams[id].takes_shared());
+        let coming = lane
+            .upstreams
+            .iter()
+            .filter(|&&id| self.upstreams[id].is_coming())
+            .count();
+        let sharing = lane
+            .upstreams
+            .iter()
+            .filter(|&&id| self.upstreams[id].takes_shared());
         let shared = usize::from(!lane.shared.is_empty() && sharing.count() < lane.active);
         let service = self.identities[lane.identity].service;
-        let owned = if self.has_room_for_owned(service) { lane.owned.len() } else { 0 };
+        let owned = if self.has_room_for_owned(service) {
+            lane.owned.len()
+        } else {
+            0
+        };
         (owned + shared).saturating_sub(coming)
     }
 
     /// A shared request had to join others: uses one upstream more, up to the active set's size.
     pub(crate) fn grow(&mut self, lane: LaneId) {
-        let Some(found) = self.lanes.get(lane) else { return };
+        let Some(found) = self.lanes.get(lane) else {
+            return;
+        };
         if found.upstreams.len() < found.active && !self.take_over_free(lane) {
             self.open_for(lane);
         }
@@ -473,7 +528,14 @@ impl Shard {
         }
         if !self.services[service.index()].permits.take() {
             let since = self.lanes[lane].waiting_since().unwrap_or(self.now);
-            self.make_room(service, Need { identity, since, is_login: false });
+            self.make_room(
+                service,
+                Need {
+                    identity,
+                    since,
+                    is_login: false,
+                },
+            );
             return false;
         }
         self.open(lane, false);
@@ -484,14 +546,19 @@ impl Shard {
     pub(crate) fn set_wanting(&mut self, service: ServiceId, is_wanting: bool) {
         let connections = &mut self.connections[service.index()];
         let before = core::mem::replace(&mut connections.is_wanting, is_wanting);
-        self.services[service.index()].permits.set_wanting(before, is_wanting);
+        self.services[service.index()]
+            .permits
+            .set_wanting(before, is_wanting);
     }
 
     /// Keeps new shared requests off as many upstreams as somebody waits for, so that they become
     /// free soon.
     fn hold_back(&mut self, service: ServiceId, wanted: usize) {
         let upstreams = self.connections[service.index()].upstreams.clone();
-        let held = upstreams.iter().filter(|&&id| self.upstreams[id].is_held_back).count();
+        let held = upstreams
+            .iter()
+            .filter(|&&id| self.upstreams[id].is_held_back)
+            .count();
         for _ in held..wanted {
             let victim = upstreams
                 .iter()
@@ -512,7 +579,12 @@ impl Shard {
             return;
         }
         let was_held_back = core::mem::take(&mut self.upstreams[id].is_held_back);
-        let Upstream { service, identity, lane, .. } = self.upstreams[id];
+        let Upstream {
+            service,
+            identity,
+            lane,
+            ..
+        } = self.upstreams[id];
         let waiting = &self.connections[service.index()].waiting;
         let own = self.lanes[lane].waiting_since();
         let oldest = waiting
@@ -550,7 +622,9 @@ impl Shard {
             && self.ready_upstreams(service) == 0;
         let mut late = Vec::new();
         for &lane in &self.connections[service.index()].waiting {
-            let Some(lane) = self.lanes.get(lane) else { continue };
+            let Some(lane) = self.lanes.get(lane) else {
+                continue;
+            };
             let places = lane.shared.iter().chain(&lane.owned);
             late.extend(places.copied().filter(|place| {
                 self.is_waiting(*place) && (is_down || self.now - place.since >= wait_max)
@@ -564,7 +638,10 @@ impl Shard {
     /// Upstreams of a service that are in use or could be.
     pub(crate) fn ready_upstreams(&self, service: ServiceId) -> usize {
         let upstreams = &self.connections[service.index()].upstreams;
-        upstreams.iter().filter(|&&id| self.upstreams[id].state == State::Ready).count()
+        upstreams
+            .iter()
+            .filter(|&&id| self.upstreams[id].state == State::Ready)
+            .count()
     }
 
     /// Asks where a service is, once.
@@ -572,7 +649,9 @@ impl Shard {
         let connections = &mut self.connections[service.index()];
         if !connections.is_resolving {
             connections.is_resolving = true;
-            self.conns.operations.push_back(Operation::Resolve { service });
+            self.conns
+                .operations
+                .push_back(Operation::Resolve { service });
         }
     }
 }

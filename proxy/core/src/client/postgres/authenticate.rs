@@ -4,6 +4,11 @@
 //! `challenge`. Invariants: only a password message answers, and only when one has been asked for;
 //! who is unknown is asked, and refused, like one whose password is wrong.
 
+#[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 
 use manifold_protocols::postgres::authentication::md5::Hash;
@@ -122,7 +127,9 @@ impl Shard {
 
     /// A whole password message of a client that was asked.
     fn handle_password(&mut self, id: ClientId, message: &[u8]) {
-        let Some(login) = self.clients[id].login.take() else { return };
+        let Some(login) = self.clients[id].login.take() else {
+            return;
+        };
         let body = &message[HEADER_LEN..];
         let refusal = match *login {
             Login::Md5(hash, salt) => self.check_md5(id, hash, salt, body),
@@ -160,7 +167,11 @@ impl Shard {
     }
 
     fn secret_of(&self, service: ServiceId, user: &[u8]) -> Option<Secret> {
-        self.services[service.index()].users.by_name.get(user).cloned()
+        self.services[service.index()]
+            .users
+            .by_name
+            .get(user)
+            .cloned()
     }
 
     /// An exchange that checks this user, whether it exists or not.
@@ -202,7 +213,10 @@ impl Shard {
         if self.verifiers.len() >= DERIVED_MAX {
             self.verifiers.clear();
         }
-        let derived = Derived { secret: secret.clone(), verifier: verifier.clone() };
+        let derived = Derived {
+            secret: secret.clone(),
+            verifier: verifier.clone(),
+        };
         self.verifiers.insert(key, derived);
         verifier
     }
@@ -265,8 +279,14 @@ impl Shard {
         exchange: Exchange,
         body: &[u8],
     ) -> Result<(), Refusal> {
-        let verdict = exchange.handle_client_final(body).map_err(|error| Refusal::scram(&error))?;
-        let Verdict::Accepted { server_final, client_key } = verdict else {
+        let verdict = exchange
+            .handle_client_final(body)
+            .map_err(|error| Refusal::scram(&error))?;
+        let Verdict::Accepted {
+            server_final,
+            client_key,
+        } = verdict
+        else {
             return Err(self.wrong_password(id));
         };
         let client = &self.clients[id];
@@ -281,7 +301,9 @@ impl Shard {
             Some(Secret::Md5(_)) | None => None,
         };
         // None if the file was read anew meanwhile and says otherwise.
-        let Some(credential) = credential else { return Err(self.wrong_password(id)) };
+        let Some(credential) = credential else {
+            return Err(self.wrong_password(id));
+        };
         encode_authentication_sasl_final(self.conns.write(conn), &server_final);
         self.accept_client(id, credential);
         Ok(())

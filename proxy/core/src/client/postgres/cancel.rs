@@ -29,7 +29,9 @@ impl Shard {
     /// Somebody shows a cancel key.
     pub(crate) fn handle_cancel_request(&mut self, pid: u32, secret: u32) {
         self.stats.cancels += 1;
-        let Some(shard) = (pid >> PLACE_BITS).checked_sub(1) else { return };
+        let Some(shard) = (pid >> PLACE_BITS).checked_sub(1) else {
+            return;
+        };
         if shard == self.id.0 {
             self.cancel(pid, secret);
         } else {
@@ -43,7 +45,9 @@ impl Shard {
     /// Cancels what the client with this key has running or waiting.
     pub(crate) fn cancel(&mut self, pid: u32, secret: u32) {
         let place = pid & ((1 << PLACE_BITS) - 1);
-        let Some(id) = self.clients.id_at(place) else { return };
+        let Some(id) = self.clients.id_at(place) else {
+            return;
+        };
         let client = &self.clients[id];
         // All 32 bits in one comparison: nothing is learned from how long it takes.
         if client.secret != secret || client.phase != Phase::Ready {
@@ -59,8 +63,11 @@ impl Shard {
     /// The request has not been sent: it is answered here.
     fn cancel_waiting(&mut self, id: ClientId) {
         self.clients[id].waiting = Waiting::No;
-        let scope =
-            if self.clients[id].lease.is_some() { Scope::Messages } else { Scope::Request };
+        let scope = if self.clients[id].lease.is_some() {
+            Scope::Messages
+        } else {
+            Scope::Request
+        };
         let len = match self.examine(id, scope) {
             Found::Request(found) => Some(found.len),
             Found::Unclassified | Found::NoCatalog => self.request_len(id),
@@ -82,15 +89,20 @@ impl Shard {
 
     /// The request has been sent.
     fn cancel_in_flight(&mut self, id: ClientId) {
-        let target = self.clients[id].upstream.expect("requests in flight are on an upstream");
+        let target = self.clients[id]
+            .upstream
+            .expect("requests in flight are on an upstream");
         let upstream = &self.upstreams[target];
-        let is_alone = upstream.holder == Some(id)
-            || upstream.pipe.iter().all(|one| one.client() == Some(id));
+        let is_alone =
+            upstream.holder == Some(id) || upstream.pipe.iter().all(|one| one.client() == Some(id));
         if is_alone {
             self.forward_cancel(target);
             return;
         }
-        let first = upstream.pipe.iter().position(|one| one.client() == Some(id));
+        let first = upstream
+            .pipe
+            .iter()
+            .position(|one| one.client() == Some(id));
         let Some(first) = first else { return };
         let one = &upstream.pipe[first];
         if one.is_delivered || one.writes {
@@ -126,13 +138,16 @@ impl Shard {
         if upstream.fences > 0 {
             return;
         }
-        let Some(address) = self.address_of(service) else { return };
+        let Some(address) = self.address_of(service) else {
+            return;
+        };
         let upstream = &mut self.upstreams[target];
         upstream.fences += 1;
         let conn = self.conns.reserve(None);
         self.conns.set_owner(conn, Owner::Canceller(target));
         self.conns.connect(conn, address);
-        self.timers.add(self.now + self.limits.connect_time_max, Timer::Cancel(conn));
+        self.timers
+            .add(self.now + self.limits.connect_time_max, Timer::Cancel(conn));
         self.stats.cancels_forwarded += 1;
     }
 
@@ -140,7 +155,11 @@ impl Shard {
     pub(crate) fn handle_canceller_connected(&mut self, conn: ConnId, target: UpstreamId) {
         match self.upstreams.get(target) {
             Some(upstream) => {
-                encode_cancel(self.conns.write(conn), upstream.pid, &upstream.cancel_secret);
+                encode_cancel(
+                    self.conns.write(conn),
+                    upstream.pid,
+                    &upstream.cancel_secret,
+                );
             }
             None => self.conns.close(conn),
         }

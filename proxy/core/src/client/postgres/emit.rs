@@ -46,7 +46,10 @@ impl Shard {
         let is_begun = client.lease.is_some_and(|lease| lease.is_begun);
         let is_kept = !is_begun && found.is_closed;
         if is_open {
-            let last = upstream.pipe.back_mut().expect("an open request is in the pipe");
+            let last = upstream
+                .pipe
+                .back_mut()
+                .expect("an open request is in the pipe");
             last.writes |= found.demand.writes;
             last.commits_early |= found.commits_early;
             last.defines |= found.defines;
@@ -58,7 +61,10 @@ impl Shard {
         } else {
             let expectation = Expectation {
                 owner: Requester::Client(id),
-                expected_nanos: found.text.as_ref().map_or(0, |text| text.history.nanos.get()),
+                expected_nanos: found
+                    .text
+                    .as_ref()
+                    .map_or(0, |text| text.history.nanos.get()),
                 text: found.text.take(),
                 sent_at: self.now,
                 begins_at: self.conns.written_total(upstream.conn),
@@ -81,7 +87,10 @@ impl Shard {
             client.upstream = Some(target);
         }
         client.is_barred |= found.clears || (is_leased && found.resets);
-        let session = client.session.as_deref_mut().expect("a client with requests is logged in");
+        let session = client
+            .session
+            .as_deref_mut()
+            .expect("a client with requests is logged in");
         let mut emitter = Emitter {
             out: self.conns.write(upstream.conn),
             unparsed: client.input.unparsed(),
@@ -89,8 +98,7 @@ impl Shard {
             upstream,
             statements_max: self.limits.upstream_statements_max,
             prepared_count: 0,
-            may_have_failed: is_leased
-                && (client.in_flight > 1 || client.status == Status::Failed),
+            may_have_failed: is_leased && (client.in_flight > 1 || client.status == Status::Failed),
             is_closed: false,
             is_synced: false,
         };
@@ -195,7 +203,11 @@ impl Emitter<'_> {
             Message::Query(_) => {
                 if self.statements.has_unnamed() {
                     self.statements.push(Change::Close(Box::default()));
-                    let last = self.upstream.pipe.back_mut().expect("the request just begun");
+                    let last = self
+                        .upstream
+                        .pipe
+                        .back_mut()
+                        .expect("the request just begun");
                     last.drops_unnamed = true;
                 }
                 Step::Query
@@ -214,7 +226,8 @@ impl Emitter<'_> {
 
     /// A client's own Parse.
     fn parse(&mut self, name: &[u8], statement: &Rc<Statement>) {
-        self.statements.push(Change::Parse(name.into(), Rc::clone(statement)));
+        self.statements
+            .push(Change::Parse(name.into(), Rc::clone(statement)));
         if self.upstream.prepared.contains_key(&statement.number) {
             self.upstream.touch(statement.number);
             if self.may_have_failed {
@@ -244,7 +257,11 @@ impl Emitter<'_> {
         frontend::encode_parse(self.out, &statement.name, &statement.text, &statement.types);
         self.step(step);
         let request = self.upstream.requests;
-        let prepared = Prepared { used: 0, request, preparing: Some(request) };
+        let prepared = Prepared {
+            used: 0,
+            request,
+            preparing: Some(request),
+        };
         self.upstream.prepared.insert(statement.number, prepared);
         self.upstream.preparing.push_back(statement.number);
         self.upstream.touch(statement.number);
@@ -255,12 +272,13 @@ impl Emitter<'_> {
     /// Close cannot be skipped. What this very request uses stays.
     fn evict(&mut self) {
         let request = self.upstream.requests;
-        let confirmed = self
-            .upstream
-            .prepared
-            .iter()
-            .filter(|(_, prepared)| prepared.preparing.is_none() && prepared.request != request);
-        let Some((&number, _)) = confirmed.min_by_key(|(_, prepared)| prepared.used) else { return };
+        let confirmed =
+            self.upstream.prepared.iter().filter(|(_, prepared)| {
+                prepared.preparing.is_none() && prepared.request != request
+            });
+        let Some((&number, _)) = confirmed.min_by_key(|(_, prepared)| prepared.used) else {
+            return;
+        };
         self.upstream.prepared.remove(&number);
         let name = [crate::library::NAME_PREFIX, number.to_string().as_bytes()].concat();
         self.upstream.close_later(&name);

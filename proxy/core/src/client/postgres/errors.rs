@@ -25,7 +25,12 @@ pub struct Refusal {
 
 impl Refusal {
     fn error(sqlstate: &'static str, message: String) -> Self {
-        Self { is_fatal: false, sqlstate, message, hint: None }
+        Self {
+            is_fatal: false,
+            sqlstate,
+            message,
+            hint: None,
+        }
     }
 
     /// The same, but the connection ends.
@@ -70,7 +75,9 @@ impl Refusal {
     /// Replication connections cannot be shared.
     pub fn replication(service: &str) -> Self {
         let message = format!("service \"{service}\" does not take replication connections");
-        Self::error("0A000", message).fatal().hint("Connect to the node directly.")
+        Self::error("0A000", message)
+            .fatal()
+            .hint("Connect to the node directly.")
     }
 
     /// `clients_max` is reached.
@@ -83,7 +90,9 @@ impl Refusal {
     /// The login took longer than `login_time_max`.
     pub fn login_too_slow(service: &str) -> Self {
         let message = format!("login to service \"{service}\" was not finished in time");
-        Self::error("08P01", message).fatal().hint("The limit is login_time_max.")
+        Self::error("08P01", message)
+            .fatal()
+            .hint("The limit is login_time_max.")
     }
 
     /// A login that the node granted because of the proxy's own address.
@@ -132,7 +141,11 @@ impl Refusal {
 
     /// The client broke the rules of SCRAM.
     pub fn scram(error: &ScramError) -> Self {
-        let sqlstate = if error.sqlstate() == *b"0A000" { "0A000" } else { "08P01" };
+        let sqlstate = if error.sqlstate() == *b"0A000" {
+            "0A000"
+        } else {
+            "08P01"
+        };
         Self::error(sqlstate, error.to_string()).fatal()
     }
 
@@ -193,7 +206,10 @@ impl Refusal {
 
     /// A cancel reached a request that had not been sent, or whose reply nobody waits for.
     pub fn cancelled() -> Self {
-        Self::error("57014", "canceling statement due to user request".to_owned())
+        Self::error(
+            "57014",
+            "canceling statement due to user request".to_owned(),
+        )
     }
 
     /// The proxy is going down.
@@ -214,8 +230,16 @@ impl Refusal {
     /// Appends the ErrorResponse.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let fields = ErrorFields {
-            severity: if self.is_fatal { Severity::Fatal } else { Severity::Error },
-            sqlstate: self.sqlstate.as_bytes().try_into().expect("five characters"),
+            severity: if self.is_fatal {
+                Severity::Fatal
+            } else {
+                Severity::Error
+            },
+            sqlstate: self
+                .sqlstate
+                .as_bytes()
+                .try_into()
+                .expect("five characters"),
             message: &self.message,
             detail: None,
             hint: self.hint.as_deref(),

@@ -157,7 +157,11 @@ impl Shard {
 
 /// Finds out how many unparsed bytes belong together, and whether a Flush is among them.
 fn frame(client: &mut Client, scope: Scope, limits: &Limits) -> Result<(usize, bool), Found> {
-    let mut at = if scope == Scope::Request { client.scanned } else { 0 };
+    let mut at = if scope == Scope::Request {
+        client.scanned
+    } else {
+        0
+    };
     let bytes = client.input.unparsed();
     let mut has_flush = false;
     loop {
@@ -198,14 +202,20 @@ fn frame(client: &mut Client, scope: Scope, limits: &Limits) -> Result<(usize, b
         }
         if at > limits.request_bytes_max {
             client.scanned = 0;
-            return if scope == Scope::Messages { Ok((at, has_flush)) } else { Err(Found::TooLarge) };
+            return if scope == Scope::Messages {
+                Ok((at, has_flush))
+            } else {
+                Err(Found::TooLarge)
+            };
         }
     }
 }
 
 /// The length of the request at the front of a client's unparsed bytes, if it is complete.
 pub fn frame_request(client: &mut Client, limits: &Limits) -> Option<usize> {
-    frame(client, Scope::Request, limits).ok().map(|(len, _)| len)
+    frame(client, Scope::Request, limits)
+        .ok()
+        .map(|(len, _)| len)
 }
 
 /// Whether a message of this type ends a request.
@@ -294,7 +304,11 @@ impl Examiner<'_> {
             _ => {}
         }
         self.found.is_closed = ends_request(tag);
-        self.pieces.push(Piece { tag, range: at..at + len, statement });
+        self.pieces.push(Piece {
+            tag,
+            range: at..at + len,
+            statement,
+        });
         Ok(at + len)
     }
 
@@ -323,9 +337,14 @@ impl Examiner<'_> {
             let fingerprint = session.fingerprint.number;
             let (database, epoch) = (self.database_id, self.database.epoch);
             let (text, types) = (parse.text, parse.types);
-            self.library.find_or_make(database, epoch, fingerprint, text, types, &meaning)
+            self.library
+                .find_or_make(database, epoch, fingerprint, text, types, &meaning)
         };
-        Ok(if is_raw { Named::Raw(Some(statement)) } else { Named::Known(statement) })
+        Ok(if is_raw {
+            Named::Raw(Some(statement))
+        } else {
+            Named::Known(statement)
+        })
     }
 
     /// The statement of a client's name, after the messages before this one.
@@ -378,7 +397,10 @@ impl Examiner<'_> {
             }
             return Err(Stop::NoCatalog);
         }
-        match self.texts.look_up(self.database_id, self.database.epoch, text) {
+        match self
+            .texts
+            .look_up(self.database_id, self.database.epoch, text)
+        {
             Lookup::Known(text, profile) => Ok((text, profile)),
             Lookup::Unknown { text: place, ask } => {
                 place.add_waiting(self.id);
@@ -398,7 +420,10 @@ impl Examiner<'_> {
 
 /// The bytes before the first NUL.
 fn c_string(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(bytes.len());
     &bytes[..end]
 }
 
@@ -406,7 +431,10 @@ impl Examined {
     fn new(len: usize) -> Self {
         Self {
             len,
-            demand: Demand { class: Class::Share, writes: false },
+            demand: Demand {
+                class: Class::Share,
+                writes: false,
+            },
             keeps: None,
             defines: false,
             commits_early: false,
@@ -437,7 +465,9 @@ impl Examined {
         for statement in &profile.verdict.statements {
             self.touch(statement);
         }
-        if self.runs == 1 && let Some(statement) = profile.single() {
+        if self.runs == 1
+            && let Some(statement) = profile.single()
+        {
             self.change = change_of(statement).map(Box::new);
         } else if self.runs == 1 && profile.verdict.statements.iter().all(is_reset) {
             // What pools send on return.

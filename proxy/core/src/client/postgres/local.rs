@@ -29,7 +29,9 @@ impl Shard {
     /// Answers a request of which every statement can be answered here. Says whether it did; if it
     /// could but the client's earlier requests are unanswered, the client waits for them.
     pub(crate) fn answer_locally(&mut self, id: ClientId, found: &Examined) -> bool {
-        let Some(profile) = &found.simple else { return false };
+        let Some(profile) = &found.simple else {
+            return false;
+        };
         let statements = &profile.verdict.statements;
         let client = &self.clients[id];
         let session = client.session();
@@ -80,7 +82,10 @@ impl Shard {
             Statement::Reset(name) => {
                 draft.fingerprint = match session.startup.value(name) {
                     Some(value) => {
-                        let setting = Setting { name: name.clone(), value: value.into() };
+                        let setting = Setting {
+                            name: name.clone(),
+                            value: value.into(),
+                        };
                         self.fingerprints.with(&draft.fingerprint, setting)
                     }
                     None => self.fingerprints.without(&draft.fingerprint, name),
@@ -128,7 +133,9 @@ impl Shard {
     fn reported_values(&self, id: ClientId) -> Vec<Box<[u8]>> {
         let session = self.clients[id].session();
         let identity = &self.identities[session.identity];
-        login::reported(identity, session).map(|(_, value)| value.into()).collect()
+        login::reported(identity, session)
+            .map(|(_, value)| value.into())
+            .collect()
     }
 }
 

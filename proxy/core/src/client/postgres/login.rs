@@ -22,8 +22,15 @@ use crate::upstream::postgres::pipe::Chore;
 
 /// Encodings in which a byte of the ASCII range can be part of another character: what looks like a
 /// quote may be none.
-const UNREADABLE_ENCODINGS: [&[u8]; 7] =
-    [b"BIG5", b"GB18030", b"GBK", b"JOHAB", b"SHIFT_JIS_2004", b"SJIS", b"UHC"];
+const UNREADABLE_ENCODINGS: [&[u8]; 7] = [
+    b"BIG5",
+    b"GB18030",
+    b"GBK",
+    b"JOHAB",
+    b"SHIFT_JIS_2004",
+    b"SJIS",
+    b"UHC",
+];
 
 impl Shard {
     /// A session has been made: the client has to prove who it is, to the proxy or to the node.
@@ -54,7 +61,11 @@ impl Shard {
 
     /// The node has granted the login.
     pub(crate) fn continue_login(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get(id).filter(|client| client.phase == Phase::Login) else {
+        let Some(client) = self
+            .clients
+            .get(id)
+            .filter(|client| client.phase == Phase::Login)
+        else {
             return;
         };
         let is_relay = self.services[client.service.index()].auth == Auth::Relay;
@@ -67,17 +78,28 @@ impl Shard {
         let identity = session.identity;
         let known = &self.identities[identity];
         let accepted = &known.accepted;
-        if session.fingerprint.settings.iter().all(|setting| accepted.contains_key(setting)) {
+        if session
+            .fingerprint
+            .settings
+            .iter()
+            .all(|setting| accepted.contains_key(setting))
+        {
             self.finish_login(id);
         } else {
-            self.identities[identity].chores.push_back(Chore::Trial(id, Vec::new(), Vec::new()));
+            self.identities[identity]
+                .chores
+                .push_back(Chore::Trial(id, Vec::new(), Vec::new()));
             self.add_errand(identity);
         }
     }
 
     /// Everything the client begins with is accepted.
     pub(crate) fn finish_login(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get(id).filter(|client| client.phase == Phase::Login) else {
+        let Some(client) = self
+            .clients
+            .get(id)
+            .filter(|client| client.phase == Phase::Login)
+        else {
             return;
         };
         let session = client.session();
@@ -124,8 +146,7 @@ impl Shard {
         session.fingerprint = fingerprint;
         session.lane = None;
         let session = self.clients[id].session();
-        let is_readable =
-            is_readable(&self.identities[session.identity], &session.fingerprint);
+        let is_readable = is_readable(&self.identities[session.identity], &session.fingerprint);
         self.clients[id].session_mut().is_readable = is_readable;
     }
 }
@@ -152,8 +173,13 @@ pub fn overlaid<'a>(
     fingerprint: &Fingerprint,
     name: &[u8],
 ) -> Option<&'a [u8]> {
-    let reports = fingerprint.settings.iter().filter_map(|it| identity.accepted.get(it));
-    let mut found = reports.flatten().filter(|(reported, _)| **reported == *name);
+    let reports = fingerprint
+        .settings
+        .iter()
+        .filter_map(|it| identity.accepted.get(it));
+    let mut found = reports
+        .flatten()
+        .filter(|(reported, _)| **reported == *name);
     found.next().map(|(_, value)| &**value)
 }
 
@@ -165,6 +191,8 @@ fn is_readable(identity: &Identity, fingerprint: &Fingerprint) -> bool {
             .or_else(|| identity.parameter(name.as_bytes()))
     };
     let is_standard = of("standard_conforming_strings").is_none_or(|value| value == b"on");
-    let encoding = of("client_encoding").unwrap_or(b"UTF8").to_ascii_uppercase();
+    let encoding = of("client_encoding")
+        .unwrap_or(b"UTF8")
+        .to_ascii_uppercase();
     is_standard && !UNREADABLE_ENCODINGS.contains(&encoding.as_slice())
 }

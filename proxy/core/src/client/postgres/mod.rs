@@ -149,7 +149,13 @@ pub enum Until {
 
 impl Client {
     /// A client that has just been accepted.
-    pub fn new(conn: ConnId, service: ServiceId, is_local: bool, secret: u32, now: Instant) -> Self {
+    pub fn new(
+        conn: ConnId,
+        service: ServiceId,
+        is_local: bool,
+        secret: u32,
+        now: Instant,
+    ) -> Self {
         Self {
             conn,
             service,
@@ -176,11 +182,15 @@ impl Client {
 
     /// The session of a client that has one.
     pub fn session(&self) -> &Session {
-        self.session.as_deref().expect("a client beyond its startup packet has a session")
+        self.session
+            .as_deref()
+            .expect("a client beyond its startup packet has a session")
     }
 
     /// The session of a client that has one.
     pub fn session_mut(&mut self) -> &mut Session {
-        self.session.as_deref_mut().expect("a client beyond its startup packet has a session")
+        self.session
+            .as_deref_mut()
+            .expect("a client beyond its startup packet has a session")
     }
 }

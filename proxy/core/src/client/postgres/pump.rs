@@ -63,13 +63,22 @@ impl Shard {
     /// After a client has been looked at: gives its buffer back if it is empty, stops reading if
     /// too much has piled up, and says good-bye to one that has sent its last byte.
     fn settle_input(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(id) else { return };
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
         client.input.release(&mut self.conns.pool);
         let unparsed = client.input.unparsed().len();
-        let bound = self.limits.input_high.max(self.limits.request_bytes_max + (1 << 16));
-        let is_stuck = unparsed > 0
-            && (client.waiting != Waiting::No || client.lease.is_some());
-        let is_full = unparsed > if is_stuck { self.limits.input_high } else { bound };
+        let bound = self
+            .limits
+            .input_high
+            .max(self.limits.request_bytes_max + (1 << 16));
+        let is_stuck = unparsed > 0 && (client.waiting != Waiting::No || client.lease.is_some());
+        let is_full = unparsed
+            > if is_stuck {
+                self.limits.input_high
+            } else {
+                bound
+            };
         if is_full && !client.is_paused {
             client.is_paused = true;
             self.conns.pause(client.conn);
@@ -99,7 +108,10 @@ impl Shard {
         match self.examine(id, Scope::Request) {
             Found::Request(found) => self.start_request(id, found, is_turn),
             Found::TooLarge => {
-                let demand = Demand { class: Class::Exclusive, writes: true };
+                let demand = Demand {
+                    class: Class::Exclusive,
+                    writes: true,
+                };
                 match self.place(id, demand, is_turn) {
                     Some(target) => {
                         self.begin_lease(id, target, Until::Idle);
@@ -119,7 +131,9 @@ impl Shard {
         if self.clients[id].waiting != Waiting::No {
             return Progress::Stop;
         }
-        let Some(target) = self.place(id, found.demand, is_turn) else { return Progress::Stop };
+        let Some(target) = self.place(id, found.demand, is_turn) else {
+            return Progress::Stop;
+        };
         if self.is_being_prepared(target, None) {
             self.wait_for_upstream(id, found.demand, true);
             return Progress::Stop;
@@ -194,7 +208,9 @@ impl Shard {
     fn place(&mut self, id: ClientId, demand: Demand, is_turn: bool) -> Option<UpstreamId> {
         let client = &self.clients[id];
         if client.in_flight > 0 {
-            let current = client.upstream.expect("requests in flight are on an upstream");
+            let current = client
+                .upstream
+                .expect("requests in flight are on an upstream");
             if self.may_follow_itself(id, current, demand) {
                 if demand.class != Class::Share {
                     self.apply_application(id, current);
@@ -206,8 +222,16 @@ impl Shard {
         }
         let lane = self.lane_of(id);
         let queues = &self.lanes[lane];
-        let queue = if demand.is_owned() { &queues.owned } else { &queues.shared };
-        let chosen = if is_turn || queue.is_empty() { self.choose(lane, demand) } else { None };
+        let queue = if demand.is_owned() {
+            &queues.owned
+        } else {
+            &queues.shared
+        };
+        let chosen = if is_turn || queue.is_empty() {
+            self.choose(lane, demand)
+        } else {
+            None
+        };
         let Some(chosen) = chosen else {
             self.wait_for_upstream(id, demand, is_turn);
             return None;
@@ -246,21 +270,31 @@ impl Shard {
 
     fn begin_tail(&mut self, id: ClientId, target: UpstreamId) {
         let upstream = &mut self.upstreams[target];
-        assert!(upstream.tail.is_none_or(|tail| tail == id), "nobody follows another's tail");
+        assert!(
+            upstream.tail.is_none_or(|tail| tail == id),
+            "nobody follows another's tail"
+        );
         upstream.tail = Some(id);
     }
 
     /// Gives an upstream to a client alone.
     fn begin_lease(&mut self, id: ClientId, target: UpstreamId, until: Until) {
         let upstream = &mut self.upstreams[target];
-        assert!(upstream.holder.is_none() && upstream.tail.is_none(), "only a free one is leased");
+        assert!(
+            upstream.holder.is_none() && upstream.tail.is_none(),
+            "only a free one is leased"
+        );
         if !self.planted.is(Bug::ShareLease) {
             upstream.holder = Some(id);
         }
         let client = &mut self.clients[id];
         assert!(client.lease.is_none(), "one lease at a time");
         client.upstream = Some(target);
-        client.lease = Some(Lease { until, is_open: false, is_begun: false });
+        client.lease = Some(Lease {
+            until,
+            is_open: false,
+            is_begun: false,
+        });
         client.scanned = 0;
         self.stats.leases += 1;
         self.stats.leased += 1;
@@ -309,10 +343,7 @@ impl Shard {
                     self.apply_application(id, target);
                 }
                 self.widen_lease(id, &found);
-                if found.keeps.is_some()
-                    && !self.clients[id].session().is_raw
-                    && !lease.is_open
-                {
+                if found.keeps.is_some() && !self.clients[id].session().is_raw && !lease.is_open {
                     return self.go_raw(id, target);
                 }
                 self.emit(id, target, found);
@@ -325,7 +356,10 @@ impl Shard {
 
     /// What a leased request leaves behind may make the lease last.
     fn widen_lease(&mut self, id: ClientId, found: &Examined) {
-        let lease = self.clients[id].lease.as_mut().expect("the client has a lease");
+        let lease = self.clients[id]
+            .lease
+            .as_mut()
+            .expect("the client has a lease");
         if let (Some(reason), Until::Idle) = (found.keeps, lease.until) {
             lease.until = Until::Session(reason);
             self.stats.leases_session += 1;
@@ -359,7 +393,9 @@ impl Shard {
         let client = &mut self.clients[id];
         let unparsed = client.input.unparsed();
         let header = decode_frontend_header(unparsed, self.limits.message_bytes_max);
-        let Ok(Some(header)) = header else { return Progress::Stop };
+        let Ok(Some(header)) = header else {
+            return Progress::Stop;
+        };
         let is_open = client.lease.is_some_and(|lease| lease.is_open);
         let step = match header.tag {
             b'd' => None,
@@ -369,13 +405,18 @@ impl Shard {
             b'P' => Some(Step::ParseRaw),
             _ => None,
         };
-        let Some(names) = names_end(header.tag, &unparsed[HEADER_LEN..]) else { return Progress::Stop };
+        let Some(names) = names_end(header.tag, &unparsed[HEADER_LEN..]) else {
+            return Progress::Stop;
+        };
         if !is_open {
             self.begin_streamed_request(id, target, header.tag);
         }
         let prefix = self.stream_prefix(id, target, header.tag, names);
         let client = &mut self.clients[id];
-        let lease = client.lease.as_mut().expect("messages are streamed on a lease");
+        let lease = client
+            .lease
+            .as_mut()
+            .expect("messages are streamed on a lease");
         lease.is_open = !step.is_some_and(Step::is_last);
         lease.is_begun = true;
         if matches!(header.tag, b'Q' | b'P' | b'F') && lease.until == Until::Idle {
@@ -408,10 +449,19 @@ impl Shard {
     }
 
     /// What a streamed message begins with, its names rewritten.
-    fn stream_prefix(&mut self, id: ClientId, target: UpstreamId, tag: u8, names: usize) -> Vec<u8> {
+    fn stream_prefix(
+        &mut self,
+        id: ClientId,
+        target: UpstreamId,
+        tag: u8,
+        names: usize,
+    ) -> Vec<u8> {
         let client = &mut self.clients[id];
         let names = client.input.unparsed()[HEADER_LEN..HEADER_LEN + names].to_vec();
-        let session = client.session.as_deref_mut().expect("a client with requests is logged in");
+        let session = client
+            .session
+            .as_deref_mut()
+            .expect("a client with requests is logged in");
         match tag {
             b'P' => {
                 session.statements.forget(&names[..names.len() - 1]);
@@ -421,7 +471,9 @@ impl Shard {
                 let mut parts = names.split(|&byte| byte == 0);
                 let portal = parts.next().unwrap_or_default();
                 let name = parts.next().unwrap_or_default();
-                let Some(statement) = session.statements.find(name).cloned() else { return names };
+                let Some(statement) = session.statements.find(name).cloned() else {
+                    return names;
+                };
                 self.ensure_prepared(target, &statement);
                 [portal, b"\0", &statement.name, b"\0"].concat()
             }
@@ -480,7 +532,10 @@ impl Shard {
 
     /// The client's lane, if it has been looked up and still exists.
     fn lanes_by_client(&self, client: &Client) -> crate::ids::LaneId {
-        client.session().lane.unwrap_or(crate::ids::LaneId { index: u32::MAX, generation: 0 })
+        client.session().lane.unwrap_or(crate::ids::LaneId {
+            index: u32::MAX,
+            generation: 0,
+        })
     }
 
     /// Tells a client about an error of its own making and that it may go on.

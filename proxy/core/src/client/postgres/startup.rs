@@ -31,9 +31,14 @@ struct Wanted {
 impl Shard {
     /// A socket has been accepted.
     pub(crate) fn handle_accepted(&mut self, listener: ListenerId, socket: Socket, peer: Peer) {
-        let service = self.services.iter().find(|service| service.listeners.contains(&listener));
+        let service = self
+            .services
+            .iter()
+            .find(|service| service.listeners.contains(&listener));
         let Some(service) = service.map(|service| service.id) else {
-            self.conns.operations.push_back(crate::event::Operation::Reject { socket });
+            self.conns
+                .operations
+                .push_back(crate::event::Operation::Reject { socket });
             return;
         };
         let conn = self.conns.adopt(socket, Owner::Nobody);
@@ -41,7 +46,8 @@ impl Shard {
         let client = Client::new(conn, service, peer.is_local(), secret, self.now);
         let id = self.clients.insert(client);
         self.conns.set_owner(conn, Owner::Client(id));
-        self.timers.add(self.now + self.limits.login_time_max, Timer::Login(id));
+        self.timers
+            .add(self.now + self.limits.login_time_max, Timer::Login(id));
         self.stats.clients_accepted += 1;
         self.stats.clients += 1;
         self.start_ticking();
@@ -154,8 +160,8 @@ fn read_parameters(start: &Start<'_>) -> Result<Wanted, Refusal> {
                 }
             }
             b"options" => {
-                let options = options::decode(value)
-                    .map_err(|error| Refusal::startup(&error.to_string()))?;
+                let options =
+                    options::decode(value).map_err(|error| Refusal::startup(&error.to_string()))?;
                 for (name, value) in options {
                     wanted.set(&name, &value);
                 }
@@ -179,7 +185,10 @@ impl Wanted {
         if name == APPLICATION_NAME {
             self.application = Some(clean_application_name(value));
         } else {
-            self.settings.push(Setting { name: name.into(), value: value.into() });
+            self.settings.push(Setting {
+                name: name.into(),
+                value: value.into(),
+            });
         }
     }
 }

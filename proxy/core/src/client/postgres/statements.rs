@@ -60,13 +60,17 @@ impl Statements {
     }
 
     fn position(&self, name: &[u8]) -> Result<usize, usize> {
-        self.named.binary_search_by(|(other, _)| (**other).cmp(name))
+        self.named
+            .binary_search_by(|(other, _)| (**other).cmp(name))
     }
 
     /// All that are confirmed, with their names; the unnamed one has the empty name.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Rc<Statement>)> {
         let unnamed = self.unnamed.iter().map(|statement| (&b""[..], statement));
-        self.named.iter().map(|(name, statement)| (&**name, statement)).chain(unnamed)
+        self.named
+            .iter()
+            .map(|(name, statement)| (&**name, statement))
+            .chain(unnamed)
     }
 
     /// Whether there is an unnamed statement, now or on its way.
@@ -91,7 +95,10 @@ impl Statements {
 
     /// The oldest change was confirmed.
     pub fn confirm(&mut self) {
-        let change = self.pending.pop_front().expect("what is confirmed was noted");
+        let change = self
+            .pending
+            .pop_front()
+            .expect("what is confirmed was noted");
         match change {
             Change::Close(name) if name.is_empty() => self.unnamed = None,
             Change::Close(name) => {

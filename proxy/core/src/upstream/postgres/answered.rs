@@ -23,7 +23,9 @@ impl Shard {
         if head.is_failed {
             return;
         }
-        let client = head.client().filter(|&client| self.clients.get(client).is_some());
+        let client = head
+            .client()
+            .filter(|&client| self.clients.get(client).is_some());
         if head.clears {
             upstream.prepared.clear();
             if let Some(client) = client {
@@ -110,7 +112,9 @@ impl Shard {
         if head.defines {
             self.note_definition(id, head);
         }
-        let Some(client) = self.clients.get_mut(client_id) else { return };
+        let Some(client) = self.clients.get_mut(client_id) else {
+            return;
+        };
         client.in_flight -= 1;
         client.retries = 0;
         client.status = status;
@@ -150,7 +154,9 @@ impl Shard {
     fn apply_change(&mut self, id: UpstreamId, client: ClientId, change: &SessionChange) {
         let identity = self.upstreams[id].identity;
         match change {
-            SessionChange::Set(setting) if &*setting.name == crate::fingerprint::APPLICATION_NAME => {
+            SessionChange::Set(setting)
+                if &*setting.name == crate::fingerprint::APPLICATION_NAME =>
+            {
                 self.untouch(client, &setting.name);
                 let name = crate::client::postgres::startup::clean_application_name(&setting.value);
                 self.upstreams[id].application = Some(Rc::clone(&name));
@@ -179,7 +185,10 @@ impl Shard {
 
     /// What a setting is now is known: the node need not be asked.
     fn untouch(&mut self, client: ClientId, name: &str) {
-        self.clients[client].session_mut().touched.retain(|touched| &**touched != name);
+        self.clients[client]
+            .session_mut()
+            .touched
+            .retain(|touched| &**touched != name);
     }
 
     /// Remembers how the node spells a value that a client has set.
@@ -196,9 +205,14 @@ impl Shard {
         // Nothing was reported: the value is what it was, or the setting is none that is reported.
         let session = self.clients[client].session();
         let before = session.fingerprint.value(&setting.name);
-        let before = before.map(|value| Setting { name: setting.name.clone(), value: value.into() });
+        let before = before.map(|value| Setting {
+            name: setting.name.clone(),
+            value: value.into(),
+        });
         let known = &mut self.identities[identity];
-        let reported = before.and_then(|it| known.accepted.get(&it).cloned()).unwrap_or_default();
+        let reported = before
+            .and_then(|it| known.accepted.get(&it).cloned())
+            .unwrap_or_default();
         known.accept(setting.clone(), reported);
     }
 
@@ -211,8 +225,10 @@ impl Shard {
         if name == crate::fingerprint::APPLICATION_NAME {
             upstream.application = None;
             let session = self.clients[client].session();
-            let (fingerprint, startup) =
-                (Rc::clone(&session.fingerprint), session.startup_application.clone());
+            let (fingerprint, startup) = (
+                Rc::clone(&session.fingerprint),
+                session.startup_application.clone(),
+            );
             self.change_settings(client, fingerprint, startup);
             return;
         }
@@ -223,7 +239,10 @@ impl Shard {
         let (startup, application) = (Rc::clone(&session.startup), session.application.clone());
         let target = match startup.value(name) {
             Some(value) => {
-                let setting = Setting { name: name.into(), value: value.into() };
+                let setting = Setting {
+                    name: name.into(),
+                    value: value.into(),
+                };
                 self.fingerprints.with(&changed, setting)
             }
             None => Rc::clone(&changed),
@@ -242,8 +261,10 @@ impl Shard {
         upstream.application = None;
         let session = self.clients[client].session_mut();
         session.touched.clear();
-        let (startup, application) =
-            (Rc::clone(&session.startup), session.startup_application.clone());
+        let (startup, application) = (
+            Rc::clone(&session.startup),
+            session.startup_application.clone(),
+        );
         if is_discard {
             session.statements.clear();
             session.is_raw = false;
@@ -318,7 +339,11 @@ impl Shard {
         let session = self.clients[client].session_mut();
         let mut names = core::mem::take(&mut session.touched);
         if names.iter().any(|name| &**name == ALL) {
-            let all = session.fingerprint.settings.iter().chain(&session.startup.settings);
+            let all = session
+                .fingerprint
+                .settings
+                .iter()
+                .chain(&session.startup.settings);
             names.extend(all.map(|setting| setting.name.clone()));
             names.retain(|name| &**name != ALL);
         }

@@ -97,7 +97,10 @@ impl Shard {
 
     /// Whether it is this client's turn in the login that it relays.
     fn awaits_answer(&self, client: ClientId) -> bool {
-        let login = self.clients.get(client).and_then(|client| client.login.as_deref());
+        let login = self
+            .clients
+            .get(client)
+            .and_then(|client| client.login.as_deref());
         matches!(login, Some(Login::Relayed(_, Some(_))))
     }
 
@@ -129,7 +132,8 @@ impl Shard {
         match credential {
             Some(credential) => self.answer_challenge(id, request, credential),
             None => {
-                let refusal = Refusal::no_secret(self.name(service), &self.identities[identity].user);
+                let refusal =
+                    Refusal::no_secret(self.name(service), &self.identities[identity].user);
                 self.refuse_opening(id, &refusal);
                 Err(NO_SECRET)
             }
@@ -147,7 +151,9 @@ impl Shard {
     pub(crate) fn drop_stale_logins(&mut self, identity: IdentityId) {
         let clients = &self.clients;
         self.identities[identity].logins.retain(|&client| {
-            clients.get(client).is_some_and(|client| client.phase == Phase::Login)
+            clients
+                .get(client)
+                .is_some_and(|client| client.phase == Phase::Login)
         });
     }
 
@@ -169,8 +175,9 @@ impl Shard {
                 Answer::Md5
             }
             Authentication::Sasl { mechanisms } => {
-                let relayed: Vec<&[u8]> =
-                    mechanisms.filter(|name| !name.ends_with(BINDING_SUFFIX)).collect();
+                let relayed: Vec<&[u8]> = mechanisms
+                    .filter(|name| !name.ends_with(BINDING_SUFFIX))
+                    .collect();
                 if relayed.is_empty() {
                     let refusal = self.unsupported(id, "SCRAM-SHA-256-PLUS");
                     self.refuse_client(client, &refusal);
@@ -190,7 +197,9 @@ impl Shard {
 
     /// A client has answered.
     pub(crate) fn answer_node(&mut self, id: UpstreamId, message: &[u8], password: Option<&[u8]>) {
-        let Some(upstream) = self.upstreams.get_mut(id) else { return };
+        let Some(upstream) = self.upstreams.get_mut(id) else {
+            return;
+        };
         // From here on it is the node that is waited for.
         upstream.since = self.now;
         if let (Some(Challenge::Client(_, kept)), Some(password)) =
@@ -281,7 +290,9 @@ impl Shard {
                 self.relay_sasl(client, id, bytes, None)
             }
             Some(Challenge::ProxyByScram(prover)) => {
-                prover.verify(data).map_err(|_| "it did not prove that it knows the password")?;
+                prover
+                    .verify(data)
+                    .map_err(|_| "it did not prove that it knows the password")?;
                 self.upstreams[id].challenge = Some(Challenge::Proxy);
                 Ok(())
             }
@@ -297,7 +308,9 @@ impl Shard {
         bytes: &[u8],
         awaited: Option<Answer>,
     ) -> Result<(), &'static str> {
-        let Some(found) = self.clients.get_mut(client) else { return Err(OUT_OF_TURN) };
+        let Some(found) = self.clients.get_mut(client) else {
+            return Err(OUT_OF_TURN);
+        };
         if !matches!(found.login.as_deref(), Some(Login::Relayed(upstream, None)) if *upstream == id)
         {
             return Err(OUT_OF_TURN);
@@ -313,8 +326,9 @@ impl Shard {
         let Some(Challenge::ProxyByScram(prover)) = &mut self.upstreams[id].challenge else {
             return Err(OUT_OF_TURN);
         };
-        let challenge =
-            prover.decode_challenge(data).map_err(|_| "it sent a SCRAM challenge that is none")?;
+        let challenge = prover
+            .decode_challenge(data)
+            .map_err(|_| "it sent a SCRAM challenge that is none")?;
         let upstream = &self.upstreams[id];
         let (conn, service, identity) = (upstream.conn, upstream.service, upstream.identity);
         let known = &mut self.identities[identity];
@@ -360,8 +374,7 @@ impl Shard {
     /// are told if there is no other.
     fn end_refused(&mut self, id: UpstreamId, error: &[u8]) {
         let identity = self.upstreams[id].identity;
-        self.identities[identity].retry_at =
-            crate::time::Instant(self.now.0 + REFUSED_NANOS);
+        self.identities[identity].retry_at = crate::time::Instant(self.now.0 + REFUSED_NANOS);
         self.stats.upstreams_failed += 1;
         self.forget_upstream(id);
         self.refuse_all_waiting(identity, error);
@@ -411,9 +424,8 @@ impl Shard {
     fn has_another(&self, id: UpstreamId) -> bool {
         let upstream = &self.upstreams[id];
         let all = &self.connections[upstream.service.index()].upstreams;
-        all.iter().any(|&other| {
-            other != id && self.upstreams[other].identity == upstream.identity
-        })
+        all.iter()
+            .any(|&other| other != id && self.upstreams[other].identity == upstream.identity)
     }
 
     fn log_refused(&mut self, identity: IdentityId, fields: &Fields<'_>) {
@@ -436,7 +448,9 @@ impl Shard {
 
     /// A client's login has ended with an error, which it is told.
     fn refuse_relayed(&mut self, client: ClientId, error: &[u8]) {
-        let Some(found) = self.clients.get_mut(client) else { return };
+        let Some(found) = self.clients.get_mut(client) else {
+            return;
+        };
         found.login = None;
         self.stats.logins_refused += 1;
         self.conns.write(found.conn).extend_from_slice(error);
@@ -452,11 +466,15 @@ impl Shard {
 
     /// The upstream of a client's login is lost before the login is over: the client is told.
     pub(crate) fn end_relayed(&mut self, id: UpstreamId, why: &str) {
-        let Some(upstream) = self.upstreams.get_mut(id) else { return };
+        let Some(upstream) = self.upstreams.get_mut(id) else {
+            return;
+        };
         let service = upstream.service;
         if let Some(Challenge::Client(client, _)) = upstream.challenge.take() {
             let mut error = Vec::new();
-            Refusal::unreachable(self.name(service), why).fatal().encode(&mut error);
+            Refusal::unreachable(self.name(service), why)
+                .fatal()
+                .encode(&mut error);
             self.refuse_relayed(client, &error);
         }
     }
@@ -482,16 +500,19 @@ impl Shard {
             // The client has its own deadline, but must not keep others out for so long.
             Some(Challenge::Client(client, _)) if self.awaits_answer(client) => {
                 let connections = &self.connections[service.index()];
-                let others_wait = !connections.errands.is_empty() || !connections.waiting.is_empty();
+                let others_wait =
+                    !connections.errands.is_empty() || !connections.waiting.is_empty();
                 if others_wait && self.services[service.index()].permits.free() == 0 {
                     let refusal = Refusal::login_too_slow(self.name(service));
                     self.refuse_client(client, &refusal);
                     return;
                 }
-                self.timers.add(self.now + connect_time_max, Timer::Connect(id));
+                self.timers
+                    .add(self.now + connect_time_max, Timer::Connect(id));
             }
             _ if self.now - since < connect_time_max => {
-                self.timers.add(since + connect_time_max, Timer::Connect(id));
+                self.timers
+                    .add(since + connect_time_max, Timer::Connect(id));
             }
             _ => self.fail_upstream(id, "no answer within connect_time_max"),
         }

@@ -56,14 +56,18 @@ impl Shard {
 
     /// Tries the settings that a client begins with. Says whether there is anything to try.
     fn send_trial(&mut self, id: UpstreamId, client: ClientId) -> bool {
-        let Some(found) = self.clients.get(client) else { return false };
+        let Some(found) = self.clients.get(client) else {
+            return false;
+        };
         let target = Rc::clone(&found.session().fingerprint);
         let upstream = &mut self.upstreams[id];
         let source = Rc::clone(&upstream.fingerprint);
         let mut text = Vec::new();
         source.write_difference(&target, &mut text);
         let tried = target.settings.iter();
-        let tried = tried.filter(|it| source.value(&it.name) != Some(&*it.value)).cloned();
+        let tried = tried
+            .filter(|it| source.value(&it.name) != Some(&*it.value))
+            .cloned();
         let tried: Vec<Setting> = tried.collect();
         if text.is_empty() {
             self.finish_login(client);
@@ -115,7 +119,9 @@ impl Shard {
         let count = core::mem::take(&mut upstream.tidying_count);
         let begins_at = self.conns.written_total(upstream.conn);
         upstream.push(Expectation::of_chore(Chore::Tidy, self.now, begins_at));
-        upstream.steps.extend(core::iter::repeat_n(Step::CloseOurs, count));
+        upstream
+            .steps
+            .extend(core::iter::repeat_n(Step::CloseOurs, count));
         upstream.steps.push_back(Step::Sync);
         let out = self.conns.write(upstream.conn);
         out.extend_from_slice(&closes);
@@ -184,7 +190,9 @@ impl Shard {
     pub(crate) fn read_catalog(&mut self, identity: IdentityId) {
         let database = self.identities[identity].database;
         self.databases[database.index()].catalog = Catalog::Reading;
-        self.identities[identity].chores.push_front(Chore::Catalog(Vec::new()));
+        self.identities[identity]
+            .chores
+            .push_front(Chore::Catalog(Vec::new()));
         self.add_errand(identity);
     }
 
@@ -226,11 +234,15 @@ impl Shard {
             let known = &mut self.databases[index];
             let age = self.now.nanos_since(known.checked_at);
             let is_due = age >= CHECK_NANOS || (known.is_suspect && age >= CHECK_SUSPECT_NANOS);
-            let Some(identity) = known.identity else { continue };
+            let Some(identity) = known.identity else {
+                continue;
+            };
             if known.catalog != Catalog::Known || known.is_checking || !is_due {
                 continue;
             }
-            let Some(found) = self.identities.get_mut(identity) else { continue };
+            let Some(found) = self.identities.get_mut(identity) else {
+                continue;
+            };
             known.is_checking = true;
             known.checked_at = self.now;
             known.is_suspect = false;
@@ -246,7 +258,10 @@ impl Shard {
         tag: u8,
         body: &[u8],
     ) -> Result<super::replies::Fate, Broken> {
-        let head = self.upstreams[id].pipe.front_mut().ok_or(Broken::Mismatch)?;
+        let head = self.upstreams[id]
+            .pipe
+            .front_mut()
+            .ok_or(Broken::Mismatch)?;
         let Requester::Chore(chore) = &mut head.owner else {
             return Ok(super::replies::Fate::Pass);
         };
@@ -274,7 +289,10 @@ impl Shard {
 
     /// A chore has failed; its ReadyForQuery is still to come.
     pub(crate) fn handle_chore_error(&mut self, id: UpstreamId, body: &[u8]) {
-        let head = self.upstreams[id].pipe.front().expect("an error answers a request");
+        let head = self.upstreams[id]
+            .pipe
+            .front()
+            .expect("an error answers a request");
         if let Requester::Chore(Chore::Trial(client, ..)) = head.owner
             && let Some(found) = self.clients.get(client)
         {
@@ -314,7 +332,9 @@ impl Shard {
         known.version = None;
         known.checked_at = crate::time::Instant(0);
         let lines = if is_failed { Vec::new() } else { lines };
-        self.conns.operations.push_back(Operation::Catalog { database, lines });
+        self.conns
+            .operations
+            .push_back(Operation::Catalog { database, lines });
     }
 
     fn finish_version(&mut self, id: UpstreamId, answer: &[u8], is_failed: bool) {
@@ -375,8 +395,10 @@ impl Shard {
             .parameters
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(setting.name.as_bytes()));
-        let reported: Vec<Reported> =
-            parameter.map(|(name, _)| (name.clone(), spelled.into())).into_iter().collect();
+        let reported: Vec<Reported> = parameter
+            .map(|(name, _)| (name.clone(), spelled.into()))
+            .into_iter()
+            .collect();
         known.accept(setting, reported);
     }
 
@@ -403,7 +425,10 @@ impl Shard {
                 application = Some(value.into());
                 continue;
             }
-            let setting = Setting { name, value: value.clone() };
+            let setting = Setting {
+                name,
+                value: value.clone(),
+            };
             self.accept(identity, setting.clone(), &value);
             fingerprint = self.fingerprints.with(&fingerprint, setting);
         }
@@ -426,9 +451,16 @@ fn encode_as_fatal(body: &[u8], out: &mut Vec<u8>) {
     while let [code, tail @ ..] = rest
         && *code != 0
     {
-        let end = tail.iter().position(|&byte| byte == 0).unwrap_or(tail.len());
+        let end = tail
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(tail.len());
         out.push(*code);
-        let value = if matches!(code, b'S' | b'V') { b"FATAL" } else { &tail[..end] };
+        let value = if matches!(code, b'S' | b'V') {
+            b"FATAL"
+        } else {
+            &tail[..end]
+        };
         out.extend_from_slice(value);
         out.push(0);
         rest = tail.get(end + 1..).unwrap_or_default();

@@ -30,15 +30,15 @@ impl Shard {
         let service = self.identities[identity].service;
         let conn = self.conns.reserve(Some(service));
         let empty = self.fingerprints.empty();
-        let mut upstream =
-            Upstream::new(conn, service, identity, lane, empty, self.seed, self.now);
+        let mut upstream = Upstream::new(conn, service, identity, lane, empty, self.seed, self.now);
         upstream.is_for_login = is_for_login;
         let id = self.upstreams.insert(upstream);
         self.conns.set_owner(conn, Owner::Upstream(id));
         self.lanes[lane].upstreams.push(id);
         self.identities[identity].users += 1;
         self.connections[service.index()].upstreams.push(id);
-        self.timers.add(self.now + self.limits.connect_time_max, Timer::Connect(id));
+        self.timers
+            .add(self.now + self.limits.connect_time_max, Timer::Connect(id));
         self.stats.upstreams_opened += 1;
         self.stats.upstreams += 1;
         match &self.services[service.index()].target {
@@ -60,7 +60,9 @@ impl Shard {
         let waiting = core::mem::take(&mut connections.unresolved);
         let attempt = connections.failures as usize;
         for id in waiting {
-            let Some(upstream) = self.upstreams.get(id) else { continue };
+            let Some(upstream) = self.upstreams.get(id) else {
+                continue;
+            };
             if addresses.is_empty() {
                 self.fail_upstream(id, "its name has no address");
             } else {
@@ -76,8 +78,10 @@ impl Shard {
         let upstream = &mut self.upstreams[id];
         upstream.state = State::LoggingIn;
         let identity = &self.identities[upstream.identity];
-        let parameters: [(&[u8], &[u8]); 2] =
-            [(b"user", &identity.user), (b"database", &identity.database_name)];
+        let parameters: [(&[u8], &[u8]); 2] = [
+            (b"user", &identity.user),
+            (b"database", &identity.database_name),
+        ];
         frontend::encode_startup(self.conns.write(upstream.conn), 3, 0, &parameters);
     }
 
@@ -92,7 +96,9 @@ impl Shard {
         let message = backend::decode(tag, body).map_err(|_| "it broke the protocol")?;
         match message {
             Message::Authentication(request) => return self.handle_challenge(id, &request, bytes),
-            Message::ErrorResponse(fields) => return Err(self.handle_login_error(id, &fields, bytes)),
+            Message::ErrorResponse(fields) => {
+                return Err(self.handle_login_error(id, &fields, bytes));
+            }
             Message::NoticeResponse(_) => {}
             _ if !self.upstreams[id].is_admitted => return Err("it broke the protocol"),
             Message::BackendKeyData { pid, secret } => {
@@ -101,7 +107,9 @@ impl Shard {
                 upstream.cancel_secret = secret.into();
             }
             Message::ParameterStatus { name, value } => {
-                self.upstreams[id].reported.push((name.into(), value.into()));
+                self.upstreams[id]
+                    .reported
+                    .push((name.into(), value.into()));
             }
             Message::ReadyForQuery(Status::Idle) => self.handle_ready(id),
             _ => return Err("it broke the protocol"),
@@ -206,7 +214,9 @@ impl Shard {
         let upstream = self.upstreams.remove(id)?;
         self.bereft.push(upstream.identity);
         self.conns.close(upstream.conn);
-        self.lanes[upstream.lane].upstreams.retain(|&other| other != id);
+        self.lanes[upstream.lane]
+            .upstreams
+            .retain(|&other| other != id);
         let connections = &mut self.connections[upstream.service.index()];
         connections.upstreams.retain(|&other| other != id);
         connections.unresolved.retain(|&other| other != id);

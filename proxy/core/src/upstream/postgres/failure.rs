@@ -82,7 +82,9 @@ impl Shard {
     /// An upstream that never became ready.
     pub(crate) fn fail_upstream(&mut self, id: UpstreamId, why: &str) {
         self.end_relayed(id, why);
-        let Some(upstream) = self.forget_upstream(id) else { return };
+        let Some(upstream) = self.forget_upstream(id) else {
+            return;
+        };
         self.stats.upstreams_failed += 1;
         self.back_off(upstream.service);
         if self.connections[upstream.service.index()].failures == 1 {
@@ -104,7 +106,9 @@ impl Shard {
     pub(crate) fn lose_upstream(&mut self, id: UpstreamId, why: &str) {
         self.log_lost(id, why);
         let given_total = self.conns.given_total(self.upstreams[id].conn);
-        let Some(mut upstream) = self.forget_upstream(id) else { return };
+        let Some(mut upstream) = self.forget_upstream(id) else {
+            return;
+        };
         self.stats.upstreams_failed += 1;
         let end = End::new(&mut upstream, given_total);
         let mut clients: Vec<ClientId> = Vec::new();
@@ -137,13 +141,10 @@ impl Shard {
     }
 
     /// A client's requests were on an upstream that is lost.
-    fn lose_requests(
-        &mut self,
-        id: ClientId,
-        fates: &[(ClientId, Fate, Expectation)],
-        end: &End,
-    ) {
-        let Some(client) = self.clients.get_mut(id) else { return };
+    fn lose_requests(&mut self, id: ClientId, fates: &[(ClientId, Fate, Expectation)], end: &End) {
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
         let mine = || fates.iter().filter(move |(owner, ..)| *owner == id);
         let worst = mine().map(|(_, fate, _)| *fate).max().unwrap_or(Fate::Lost);
         let is_tired = client.retries >= RETRIES_MAX
@@ -152,7 +153,11 @@ impl Shard {
         let may_retry = client.lease.is_none()
             || (is_whole_lease && !client.lease.is_some_and(|lease| lease.is_open));
         let fate = if worst == Fate::Again && (is_tired || !may_retry) {
-            if mine().any(|(_, _, one)| one.writes) && is_tired { Fate::Unknown } else { Fate::Lost }
+            if mine().any(|(_, _, one)| one.writes) && is_tired {
+                Fate::Unknown
+            } else {
+                Fate::Lost
+            }
         } else {
             worst
         };
@@ -228,7 +233,9 @@ impl Shard {
     /// A client loses what only its upstream knew: it is told what the node said, if it said
     /// anything, and its connection ends as a private one would have.
     fn lose_lease(&mut self, id: ClientId, fate: Fate, end: &End) {
-        let Some(client) = self.clients.get_mut(id) else { return };
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
         client.lease = None;
         client.upstream = None;
         let conn = client.conn;
@@ -257,12 +264,15 @@ impl Shard {
                 self.read_catalog(identity);
             }
             Chore::Version(_) => self.databases[database.index()].is_checking = false,
-            Chore::Trial(client, ..) => {
-                if self.clients.get(client).is_some_and(|client| client.phase == Phase::Login) {
-                    let chore = Chore::Trial(client, Vec::new(), Vec::new());
-                    self.identities[identity].chores.push_back(chore);
-                    self.add_errand(identity);
-                }
+            Chore::Trial(client, ..)
+                if self
+                    .clients
+                    .get(client)
+                    .is_some_and(|it| it.phase == Phase::Login) =>
+            {
+                let chore = Chore::Trial(client, Vec::new(), Vec::new());
+                self.identities[identity].chores.push_back(chore);
+                self.add_errand(identity);
             }
             _ => {}
         }
@@ -271,22 +281,41 @@ impl Shard {
     /// Everybody who waits for an upstream of an identity that the node does not let in any more.
     pub(crate) fn refuse_all_waiting(&mut self, identity: IdentityId, error: &[u8]) {
         let service = self.identities[identity].service;
-        if self.connections[service.index()].upstreams.iter().any(|&id| {
-            let upstream = &self.upstreams[id];
-            upstream.identity == identity && upstream.state == State::Ready
-        }) {
+        if self.connections[service.index()]
+            .upstreams
+            .iter()
+            .any(|&id| {
+                let upstream = &self.upstreams[id];
+                upstream.identity == identity && upstream.state == State::Ready
+            })
+        {
             return;
         }
         let mut waiting = Vec::new();
         for lane in &self.connections[service.index()].waiting {
-            let Some(lane) = self.lanes.get(*lane).filter(|lane| lane.identity == identity) else {
+            let Some(lane) = self
+                .lanes
+                .get(*lane)
+                .filter(|lane| lane.identity == identity)
+            else {
                 continue;
             };
-            waiting.extend(lane.shared.iter().chain(&lane.owned).map(|place| place.client));
+            waiting.extend(
+                lane.shared
+                    .iter()
+                    .chain(&lane.owned)
+                    .map(|place| place.client),
+            );
         }
         for id in waiting {
-            if self.clients.get(id).is_some_and(|client| client.waiting == Waiting::Upstream) {
-                self.conns.write(self.clients[id].conn).extend_from_slice(error);
+            if self
+                .clients
+                .get(id)
+                .is_some_and(|client| client.waiting == Waiting::Upstream)
+            {
+                self.conns
+                    .write(self.clients[id].conn)
+                    .extend_from_slice(error);
                 self.end_client(id);
             }
         }
@@ -295,7 +324,9 @@ impl Shard {
     /// A client has waited in vain: its request is answered with an error, and it may go on.
     pub(crate) fn refuse_waiting(&mut self, id: ClientId, is_down: bool) {
         let seconds = self.limits.queue_wait_max.as_secs();
-        let Some(client) = self.clients.get_mut(id) else { return };
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
         let service = client.service;
         client.waiting = Waiting::No;
         let found = self.examine(id, crate::client::postgres::examine::Scope::Request);

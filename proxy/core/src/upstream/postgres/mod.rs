@@ -229,11 +229,19 @@ impl Upstream {
 
     /// A planted bug: the replies of these requests will be taken for those of others.
     pub fn forget_requests(&mut self, client: ClientId) {
-        while let Some(at) = self.pipe.iter().position(|one| one.client() == Some(client)) {
+        while let Some(at) = self
+            .pipe
+            .iter()
+            .position(|one| one.client() == Some(client))
+        {
             let one = self.pipe.remove(at).expect("it was just found");
             self.expected_nanos -= u64::from(one.expected_nanos);
             // One request's steps, as if they were never sent.
-            let ends = self.steps.iter().enumerate().filter(|(_, step)| step.is_last());
+            let ends = self
+                .steps
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| step.is_last());
             let ends: Vec<usize> = ends.map(|(index, _)| index).collect();
             let from = if at == 0 { 0 } else { ends[at - 1] + 1 };
             self.steps.drain(from..=ends[at]);

@@ -194,11 +194,7 @@ impl Step {
     pub fn has_change(self) -> bool {
         matches!(
             self,
-            Self::Parse
-                | Self::ParseCheck
-                | Self::ParseKnown
-                | Self::CloseKnown
-                | Self::CloseRaw
+            Self::Parse | Self::ParseCheck | Self::ParseKnown | Self::CloseKnown | Self::CloseRaw
         )
     }
 

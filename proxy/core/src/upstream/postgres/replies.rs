@@ -67,7 +67,8 @@ impl Shard {
         } else {
             let mut carry = core::mem::take(&mut upstream.carry);
             carry.extend_from_slice(bytes);
-            self.read_replies(id, &carry).map(|done| (done, Some(carry)))
+            self.read_replies(id, &carry)
+                .map(|done| (done, Some(carry)))
         };
         match result {
             Ok((done, None)) => self.carry_over(id, &bytes[done..]),
@@ -104,7 +105,9 @@ impl Shard {
                 run.end = at;
             }
             let header = decode_backend_header(&bytes[at..], usize::MAX);
-            let Some(header) = header.map_err(|_| Broken::Mismatch)? else { break };
+            let Some(header) = header.map_err(|_| Broken::Mismatch)? else {
+                break;
+            };
             let arrived = bytes.len() - at;
             let is_whole = header.len <= arrived;
             if matches!(header.tag, b'D' | b'd') && upstream.state == State::Ready {
@@ -225,12 +228,16 @@ impl Shard {
         }
         let upstream = &self.upstreams[id];
         let is_alone = upstream.holder.is_some() || upstream.tail.is_some();
-        if is_alone && unsent > self.limits.reply_bytes_max / 4 {
-            if upstream.pipe.iter().all(|one| one.client() == upstream.pipe[0].client()) {
-                self.conns.pause(upstream.conn);
-                self.upstreams[id].is_paused = true;
-                return;
-            }
+        if is_alone
+            && unsent > self.limits.reply_bytes_max / 4
+            && upstream
+                .pipe
+                .iter()
+                .all(|one| one.client() == upstream.pipe[0].client())
+        {
+            self.conns.pause(upstream.conn);
+            self.upstreams[id].is_paused = true;
+            return;
         }
         if unsent > self.limits.reply_bytes_max
             && let crate::conns::Owner::Client(client) = self.conns.owner(conn)
@@ -247,13 +254,18 @@ impl Shard {
                 return;
             };
             upstream.steps.pop_front();
-            let Sink::Client(conn) = self.sink(id) else { continue };
+            let Sink::Client(conn) = self.sink(id) else {
+                continue;
+            };
             let out = self.conns.write(conn);
             match step {
                 Step::ParseKnown => encode_parse_complete(out),
                 _ => encode_close_complete(out),
             }
-            let head = self.upstreams[id].pipe.front_mut().expect("a step belongs to a request");
+            let head = self.upstreams[id]
+                .pipe
+                .front_mut()
+                .expect("a step belongs to a request");
             head.is_delivered = true;
             self.confirm_change(id);
         }
@@ -270,7 +282,9 @@ impl Shard {
             _ => {}
         }
         let upstream = &mut self.upstreams[id];
-        let Some(&step) = upstream.steps.front() else { return Err(Broken::Mismatch) };
+        let Some(&step) = upstream.steps.front() else {
+            return Err(Broken::Mismatch);
+        };
         match (step, tag) {
             (Step::Bind, b'2') | (Step::Close, b'3') | (Step::Describe, b'T' | b'n') => {
                 upstream.steps.pop_front();
@@ -323,7 +337,10 @@ impl Shard {
 
     /// A client's Parse or Close has happened.
     fn confirm_change(&mut self, id: UpstreamId) {
-        let client = self.upstreams[id].pipe.front().and_then(|head| head.client());
+        let client = self.upstreams[id]
+            .pipe
+            .front()
+            .and_then(|head| head.client());
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
             client.session_mut().statements.confirm();
         }
@@ -331,7 +348,10 @@ impl Shard {
 
     /// A client's Parse or Close has not happened.
     fn refuse_change(&mut self, id: UpstreamId, was_tried: bool) {
-        let client = self.upstreams[id].pipe.front().and_then(|head| head.client());
+        let client = self.upstreams[id]
+            .pipe
+            .front()
+            .and_then(|head| head.client());
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
             client.session_mut().statements.refuse(was_tried);
         }
@@ -341,18 +361,30 @@ impl Shard {
     /// a change of its tables. A private connection would have made a new plan: the upstream forgets
     /// the old one and the request is made anew. Says whether it was so.
     fn heal_plan(&mut self, id: UpstreamId, body: &[u8]) -> bool {
-        let Ok(fields) = Fields::decode(body) else { return false };
+        let Ok(fields) = Fields::decode(body) else {
+            return false;
+        };
         if fields.sqlstate() != b"0A000" || !fields.message().starts_with(STALE_PLAN) {
             return false;
         }
         let upstream = &self.upstreams[id];
-        let Some(head) = upstream.pipe.front() else { return false };
+        let Some(head) = upstream.pipe.front() else {
+            return false;
+        };
         let is_own = upstream.steps.front() == Some(&Step::ParseKnown)
-            || upstream.steps.iter().take_while(|step| !step.is_last()).any(|step| step.is_made_up());
+            || upstream
+                .steps
+                .iter()
+                .take_while(|step| !step.is_last())
+                .any(|step| step.is_made_up());
         let Some(client) = head.client().and_then(|client| self.clients.get(client)) else {
             return false;
         };
-        is_own && !head.is_delivered && !head.is_leased && client.in_flight == 1 && client.retries == 0
+        is_own
+            && !head.is_delivered
+            && !head.is_leased
+            && client.in_flight == 1
+            && client.retries == 0
     }
 
     /// An ErrorResponse: the rest of the request will not be answered.
@@ -363,7 +395,9 @@ impl Shard {
             upstream.last_words = Some(body.into());
             return Err(Broken::Fatal);
         }
-        let Some(head) = upstream.pipe.front_mut() else { return Err(Broken::Mismatch) };
+        let Some(head) = upstream.pipe.front_mut() else {
+            return Err(Broken::Mismatch);
+        };
         head.is_failed = true;
         let is_chore = matches!(head.owner, Requester::Chore(_));
         if is_chore {
@@ -532,18 +566,28 @@ impl Upstream {
     /// A copy begins or ends: only on a lease, where nobody else's messages can become its data.
     fn begin_copy(&mut self, tag: u8) -> Result<Fate, Broken> {
         let is_leased = self.pipe.front().is_some_and(|head| head.is_leased);
-        if is_leased && tag != b'W' { Ok(Fate::Pass) } else { Err(Broken::Mismatch) }
+        if is_leased && tag != b'W' {
+            Ok(Fate::Pass)
+        } else {
+            Err(Broken::Mismatch)
+        }
     }
 
     fn confirm_prepared(&mut self) {
-        let number = self.preparing.pop_front().expect("what is confirmed was sent");
+        let number = self
+            .preparing
+            .pop_front()
+            .expect("what is confirmed was sent");
         if let Some(prepared) = self.prepared.get_mut(&number) {
             prepared.preparing = None;
         }
     }
 
     fn refuse_prepared(&mut self) {
-        let number = self.preparing.pop_front().expect("what is refused was sent");
+        let number = self
+            .preparing
+            .pop_front()
+            .expect("what is refused was sent");
         self.prepared.remove(&number);
     }
 }
