@@ -8,15 +8,14 @@ use manifold_core::proof::{Reason, Statement};
 use pg_query::protobuf::node::Node as Tree;
 use pg_query::protobuf::{CreateFunctionStmt, DefElem, DoStmt, Node};
 
-use super::findings::{Effect, Findings, Read, Transition};
+use super::findings::{Effect, Findings};
 use super::plpgsql::{self, Fragment};
 use super::walk::{Walker, string_of};
 use super::{grammar, setting};
 
 /// What a function does, by its definition as pg_get_functiondef gives it.
-pub(super) fn function(definition: &str, transitions: &[&Transition]) -> Read<Findings> {
-    let names = transitions.iter().filter_map(|name| name.as_deref());
-    let mut walker = Walker::with_transitions(names);
+pub(super) fn function(definition: &str, transitions: &[&str]) -> Result<Findings, Reason> {
+    let mut walker = Walker::for_body(transitions);
     let trees = grammar::parse_body(definition)?;
     let [Tree::CreateFunctionStmt(create)] = trees.as_slice() else {
         return Err(Reason::Object);
@@ -26,7 +25,7 @@ pub(super) fn function(definition: &str, transitions: &[&Transition]) -> Read<Fi
 }
 
 /// What a query does, such as a view's.
-pub(super) fn query(definition: &str) -> Read<Findings> {
+pub(super) fn query(definition: &str) -> Result<Findings, Reason> {
     let mut walker = Walker::default();
     for tree in &grammar::parse_body(definition)? {
         walker.tree(tree)?;
@@ -35,7 +34,7 @@ pub(super) fn query(definition: &str) -> Read<Findings> {
 }
 
 /// What expressions do.
-pub(super) fn expressions(texts: &[String]) -> Read<Findings> {
+pub(super) fn expressions(texts: &[String]) -> Result<Findings, Reason> {
     let mut walker = Walker::default();
     for text in texts {
         walker.select(&*grammar::parse_expression(text)?)?;
@@ -44,7 +43,7 @@ pub(super) fn expressions(texts: &[String]) -> Read<Findings> {
 }
 
 /// What the expressions of extended statistics do, by their definitions.
-pub(super) fn statistics(definitions: &[String]) -> Read<Findings> {
+pub(super) fn statistics(definitions: &[String]) -> Result<Findings, Reason> {
     let mut walker = Walker::default();
     for definition in definitions {
         for tree in grammar::parse_body(definition)? {
@@ -62,8 +61,22 @@ pub(super) fn statistics(definitions: &[String]) -> Read<Findings> {
     Ok(walker.findings)
 }
 
+/// What the conditions of triggers do, by the triggers' definitions.
+pub(super) fn conditions(definitions: &[String]) -> Result<Findings, Reason> {
+    let mut walker = Walker::default();
+    for definition in definitions {
+        for tree in grammar::parse_body(definition)? {
+            let Tree::CreateTrigStmt(create) = tree else {
+                return Err(Reason::Trigger);
+            };
+            walker.maybe(create.when_clause.as_deref())?;
+        }
+    }
+    Ok(walker.findings)
+}
+
 /// Reads what DO runs.
-pub(super) fn inline_block(walker: &mut Walker, block: &DoStmt) -> Read {
+pub(super) fn inline_block(walker: &mut Walker, block: &DoStmt) -> Result<(), Reason> {
     let language = option(&block.args, "language").map_or(Some("plpgsql"), first_string);
     let body = option(&block.args, "as").and_then(first_string);
     match (language, body) {
@@ -72,7 +85,7 @@ pub(super) fn inline_block(walker: &mut Walker, block: &DoStmt) -> Read {
     }
 }
 
-fn function_body(walker: &mut Walker, create: &CreateFunctionStmt) -> Read {
+fn function_body(walker: &mut Walker, create: &CreateFunctionStmt) -> Result<(), Reason> {
     for parameter in &create.parameters {
         match &parameter.node {
             Some(Tree::FunctionParameter(p)) => walker.maybe(p.defexpr.as_deref())?,
@@ -94,7 +107,7 @@ fn function_body(walker: &mut Walker, create: &CreateFunctionStmt) -> Read {
 }
 
 /// RETURN … or BEGIN ATOMIC … END: a statement, or lists of such.
-fn standard_body(walker: &mut Walker, body: &Node) -> Read {
+fn standard_body(walker: &mut Walker, body: &Node) -> Result<(), Reason> {
     match &body.node {
         Some(Tree::List(list)) => list
             .items
@@ -106,7 +119,7 @@ fn standard_body(walker: &mut Walker, body: &Node) -> Read {
     }
 }
 
-fn plpgsql_body(walker: &mut Walker, body: &str) -> Read {
+fn plpgsql_body(walker: &mut Walker, body: &str) -> Result<(), Reason> {
     for fragment in plpgsql::fragments(body)? {
         match fragment {
             Fragment::Expression(text) => walker.select(&*grammar::parse_expression(&text)?)?,
@@ -120,7 +133,7 @@ fn plpgsql_body(walker: &mut Walker, body: &str) -> Read {
 }
 
 /// Reads a statement inside a body. SET LOCAL ends with the transaction, whosever it is.
-fn body_statement(walker: &mut Walker, tree: &Tree) -> Read {
+fn body_statement(walker: &mut Walker, tree: &Tree) -> Result<(), Reason> {
     match tree {
         Tree::CallStmt(call) => match &call.funccall {
             Some(call) => {

@@ -6,10 +6,10 @@
 
 use manifold_core::proof::Reason;
 
-use super::findings::{Effect, Read};
+use super::findings::Effect;
 
 /// What a function of pg_catalog does, if it is on a list.
-pub(super) fn function(name: &str) -> Option<Read<Effect>> {
+pub(super) fn function(name: &str) -> Option<Result<Effect, Reason>> {
     if let Some(reason) = denied(name) {
         return Some(Err(reason));
     }
@@ -30,7 +30,7 @@ pub(super) fn depends_on_arguments(name: &str) -> bool {
 }
 
 /// Why a relation of pg_catalog or information_schema may not be read, if so.
-pub(super) fn relation(name: &str) -> Read {
+pub(super) fn relation(name: &str) -> Result<(), Reason> {
     match name {
         "pg_prepared_statements" => Err(Reason::Prepare),
         "pg_cursors" => Err(Reason::HoldCursor),
@@ -170,6 +170,9 @@ const DENIED: &[(&[&str], Reason)] = &[
     (&["ts_rewrite", "ts_stat"], Reason::Object),
     (
         &[
+            "fmgr_c_validator",
+            "fmgr_internal_validator",
+            "fmgr_sql_validator",
             "loread",
             "lowrite",
             "pg_backend_pid",
@@ -204,7 +207,7 @@ const DENIED_PREFIXES: &[(&str, Reason)] = &[
 
 /// What a function of a reviewed C library does: by library, C symbol, and whether the catalog says
 /// that it is volatile.
-pub(super) fn library(library: &str, symbol: &str, is_volatile: bool) -> Read<Effect> {
+pub(super) fn library(library: &str, symbol: &str, is_volatile: bool) -> Result<Effect, Reason> {
     let name = library.strip_prefix("$libdir/").ok_or(Reason::Object)?;
     let (_, denied, volatile) = LIBRARIES
         .iter()

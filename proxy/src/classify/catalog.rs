@@ -12,7 +12,8 @@ use std::sync::OnceLock;
 use thiserror::Error;
 
 use super::body;
-use super::findings::{Findings, Name, Read, Transition};
+use super::findings::{Findings, Name, Trigger};
+use manifold_core::proof::Reason;
 
 /// Why the rows of the catalog query make no catalog. The node is to blame, or its version.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -65,7 +66,9 @@ pub(super) struct Function {
     pub language: Box<str>,
     /// Whether the catalog says that it is volatile.
     pub is_volatile: bool,
-    /// Whether `x.name` may call it.
+    /// Whether `(x).name` may call it.
+    pub is_method: bool,
+    /// Whether `x.name` of a row may call it.
     pub is_attribute: bool,
     /// Settings that hold while it runs, as `name=value`.
     pub settings: Vec<String>,
@@ -75,17 +78,17 @@ pub(super) struct Function {
     pub symbol: String,
     /// Functions that it rests on: an aggregate's, its planner support, its other names.
     pub uses: Vec<u32>,
-    read: OnceLock<Read<Findings>>,
+    read: OnceLock<Result<Findings, Reason>>,
 }
 
 impl Function {
     /// What its body does.
-    pub(super) fn findings(&self) -> &Read<Findings> {
+    pub(super) fn findings(&self) -> &Result<Findings, Reason> {
         self.read.get_or_init(|| self.findings_with(&[]))
     }
 
     /// What its body does with transition tables of these names.
-    pub(super) fn findings_with(&self, transitions: &[&Transition]) -> Read<Findings> {
+    pub(super) fn findings_with(&self, transitions: &[&str]) -> Result<Findings, Reason> {
         body::function(self.source.as_deref().unwrap_or_default(), transitions)
     }
 }
@@ -102,7 +105,7 @@ pub(super) struct Operator {
 #[derive(Debug)]
 pub(super) struct Implicit {
     pub uses: Vec<u32>,
-    pub expressions: Read<Findings>,
+    pub expressions: Result<Findings, Reason>,
 }
 
 /// A table, view, sequence or the like that is not PostgreSQL's own.
@@ -117,39 +120,41 @@ pub(super) struct Relation {
     pub children: Vec<u32>,
     /// Tables that refer to it, and whether what happens here is carried over to them.
     pub referrers: Vec<(u32, bool)>,
-    /// Functions of triggers with their transition tables.
-    pub triggers: Vec<(u32, Transition, Transition)>,
+    /// What fires on writes.
+    pub triggers: Vec<Trigger>,
     definition: Option<String>,
     reading: Vec<String>,
     statistics: Vec<String>,
     writing: Vec<String>,
-    queried: OnceLock<Read<Findings>>,
-    read: OnceLock<Read<Findings>>,
-    written: OnceLock<Read<Findings>>,
+    conditions: Vec<String>,
+    queried: OnceLock<Result<Findings, Reason>>,
+    read: OnceLock<Result<Findings, Reason>>,
+    written: OnceLock<Result<Findings, Reason>>,
 }
 
 impl Relation {
     /// What its defining query does, if it is a view.
-    pub(super) fn query(&self) -> Option<&Read<Findings>> {
+    pub(super) fn query(&self) -> Option<&Result<Findings, Reason>> {
         let definition = self.definition.as_deref()?;
         Some(self.queried.get_or_init(|| body::query(definition)))
     }
 
     /// What reading it evaluates beside its query.
-    pub(super) fn read(&self) -> &Read<Findings> {
+    pub(super) fn read(&self) -> &Result<Findings, Reason> {
         self.read.get_or_init(|| {
             let mut findings = body::expressions(&self.reading)?;
-            let statistics = body::statistics(&self.statistics)?;
-            findings.needs.extend(statistics.needs);
-            findings.raise(statistics.effect);
+            findings.add(body::statistics(&self.statistics)?);
             Ok(findings)
         })
     }
 
     /// What writing to it evaluates beside that.
-    pub(super) fn written(&self) -> &Read<Findings> {
-        self.written
-            .get_or_init(|| body::expressions(&self.writing))
+    pub(super) fn written(&self) -> &Result<Findings, Reason> {
+        self.written.get_or_init(|| {
+            let mut findings = body::expressions(&self.writing)?;
+            findings.add(body::conditions(&self.conditions)?);
+            Ok(findings)
+        })
     }
 }
 

@@ -7,14 +7,15 @@
 use manifold_core::proof::{Reason, Statement};
 use pg_query::protobuf::node::Node as Tree;
 use pg_query::protobuf::{
-    AlterDatabaseStmt, AlterTableCmd, AlterTableStmt, AlterTableType, CreateFunctionStmt,
-    CreateSchemaStmt, CreateStmt, DropStmt, IndexStmt, Node, PartitionCmd, RangeVar,
-    ReindexObjectType, ReindexStmt, TruncateStmt, ViewStmt,
+    AlterDatabaseStmt, AlterTableCmd, AlterTableStmt, AlterTableType, ConstrType,
+    CreateFunctionStmt, CreateSchemaStmt, CreateStmt, DropStmt, IndexStmt, Node,
+    PartitionBoundSpec, PartitionCmd, RangeVar, ReindexObjectType, ReindexStmt, TruncateStmt,
+    ViewStmt,
 };
 
 use super::body;
 use super::catalog::Catalog;
-use super::findings::{Need, Read};
+use super::findings::Need;
 use super::prove::{self, prove};
 use super::walk::{Walker, check_parts, is_temporary, relation_name, string_of};
 
@@ -23,7 +24,7 @@ pub(super) fn judge(
     walker: &mut Walker,
     tree: &Tree,
     catalog: Option<&Catalog>,
-) -> Read<Statement> {
+) -> Result<Statement, Reason> {
     if is_standalone(tree) {
         return standalone(walker, tree, catalog);
     }
@@ -33,14 +34,19 @@ pub(super) fn judge(
 }
 
 /// Proves what a definition evaluates, and the event triggers.
-pub(super) fn prove_definition(walker: &Walker, catalog: Option<&Catalog>) -> Read {
+pub(super) fn prove_definition(
+    walker: &mut Walker,
+    catalog: Option<&Catalog>,
+) -> Result<(), Reason> {
+    // Values of types are read on the way: bounds, initial conditions, defaults.
+    walker.findings.needs.insert(Need::Implicit);
     prove(&walker.findings, catalog)?;
     let catalog = catalog.ok_or(Reason::CatalogUnknown)?;
     prove::event_triggers(catalog)
 }
 
 /// Whether a relation may be created: it is not temporary, by its own words or by the path.
-pub(super) fn target(relation: Option<&RangeVar>) -> Read {
+pub(super) fn target(relation: Option<&RangeVar>) -> Result<(), Reason> {
     let relation = relation.ok_or(Reason::Unrecognised)?;
     if relation.relpersistence == "t" || is_temporary(&relation.schemaname) {
         return Err(Reason::Temporary);
@@ -92,7 +98,11 @@ fn detaches_concurrently(node: &Node) -> bool {
     ) || command.subtype == AlterTableType::AtDetachPartitionFinalize as i32
 }
 
-fn standalone(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Read<Statement> {
+fn standalone(
+    walker: &mut Walker,
+    tree: &Tree,
+    catalog: Option<&Catalog>,
+) -> Result<Statement, Reason> {
     match tree {
         Tree::ClusterStmt(cluster) => match &cluster.relation {
             Some(relation) => walker.relation(relation)?,
@@ -108,7 +118,7 @@ fn standalone(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Re
 }
 
 /// What a definition evaluates goes to the walker; what it makes must not be temporary.
-fn check(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Read {
+fn check(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Result<(), Reason> {
     match tree {
         Tree::AlterTableStmt(alter) => alter_table(walker, alter, catalog),
         Tree::AlterDomainStmt(alter) => match &alter.def {
@@ -123,7 +133,7 @@ fn check(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Read {
         Tree::CreateRangeStmt(create) => check_parts(&create.type_name),
         Tree::CreateSchemaStmt(create) => create_schema(walker, create, catalog),
         Tree::CreateSeqStmt(create) => target(create.sequence.as_ref()),
-        Tree::CreateStmt(create) => create_table(create),
+        Tree::CreateStmt(create) => create_table(walker, create),
         Tree::DefineStmt(define) => check_parts(&define.defnames),
         Tree::DropStmt(drop) => drop_objects(drop),
         Tree::IndexStmt(index) => index_expressions(walker, index),
@@ -184,19 +194,53 @@ fn is_plain(tree: &Tree) -> bool {
     )
 }
 
-fn create_table(create: &CreateStmt) -> Read {
+/// Bounds are computed now, and constant parts of conditions and keys may be.
+fn create_table(walker: &mut Walker, create: &CreateStmt) -> Result<(), Reason> {
     target(create.relation.as_ref())?;
+    for parent in &create.inh_relations {
+        match &parent.node {
+            Some(Tree::RangeVar(parent)) => target(Some(parent))?,
+            _ => return Err(Reason::Unrecognised),
+        }
+    }
+    for element in create.table_elts.iter().chain(&create.constraints) {
+        match &element.node {
+            Some(Tree::ColumnDef(column)) => {
+                let evaluated = column.constraints.iter().filter(|c| !is_default(c));
+                evaluated
+                    .into_iter()
+                    .try_for_each(|c| constraint(walker, c))?;
+            }
+            Some(Tree::Constraint(_)) => constraint(walker, element)?,
+            Some(Tree::TableLikeClause(_)) => {}
+            _ => return Err(Reason::Unrecognised),
+        }
+    }
+    for key in create.partspec.iter().flat_map(|spec| &spec.part_params) {
+        match &key.node {
+            Some(Tree::PartitionElem(key)) => walker.maybe(key.expr.as_deref())?,
+            _ => return Err(Reason::Unrecognised),
+        }
+    }
     create
-        .inh_relations
-        .iter()
-        .try_for_each(|parent| match &parent.node {
-            Some(Tree::RangeVar(parent)) => target(Some(parent)),
-            _ => Err(Reason::Unrecognised),
-        })
+        .partbound
+        .as_ref()
+        .map_or(Ok(()), |bound| partition_bound(walker, bound))
+}
+
+/// A default, of which a table that is only being made evaluates nothing.
+fn is_default(node: &Node) -> bool {
+    matches!(&node.node, Some(Tree::Constraint(c)) if c.contype == ConstrType::ConstrDefault as i32)
+}
+
+fn partition_bound(walker: &mut Walker, bound: &PartitionBoundSpec) -> Result<(), Reason> {
+    walker.each(&bound.listdatums)?;
+    walker.each(&bound.lowerdatums)?;
+    walker.each(&bound.upperdatums)
 }
 
 /// Creating in another language may load that language's library into the process.
-fn create_function(walker: &mut Walker, create: &CreateFunctionStmt) -> Read {
+fn create_function(walker: &mut Walker, create: &CreateFunctionStmt) -> Result<(), Reason> {
     check_parts(&create.funcname)?;
     walker.findings.literal = true;
     let language = body::option(&create.options, "language").map_or(Some("sql"), string_of);
@@ -210,7 +254,7 @@ fn create_schema(
     walker: &mut Walker,
     create: &CreateSchemaStmt,
     catalog: Option<&Catalog>,
-) -> Read {
+) -> Result<(), Reason> {
     create
         .schema_elts
         .iter()
@@ -221,12 +265,12 @@ fn create_schema(
 }
 
 /// A view of something temporary is temporary itself, without a word.
-fn create_view(walker: &mut Walker, view: &ViewStmt) -> Read {
+fn create_view(walker: &mut Walker, view: &ViewStmt) -> Result<(), Reason> {
     target(view.view.as_ref())?;
     walker.maybe(view.query.as_deref())
 }
 
-fn drop_objects(drop: &DropStmt) -> Read {
+fn drop_objects(drop: &DropStmt) -> Result<(), Reason> {
     drop.objects
         .iter()
         .try_for_each(|object| match &object.node {
@@ -235,17 +279,20 @@ fn drop_objects(drop: &DropStmt) -> Read {
         })
 }
 
-fn index_expressions(walker: &mut Walker, index: &IndexStmt) -> Read {
+fn index_expressions(walker: &mut Walker, index: &IndexStmt) -> Result<(), Reason> {
     if let Some(relation) = &index.relation {
         target(Some(relation))?;
     }
     walker.each(&index.index_params)?;
     walker.maybe(index.where_clause.as_deref())?;
-    walker.findings.needs.insert(Need::Implicit);
     Ok(())
 }
 
-fn reindexed(walker: &mut Walker, reindex: &ReindexStmt, catalog: Option<&Catalog>) -> Read {
+fn reindexed(
+    walker: &mut Walker,
+    reindex: &ReindexStmt,
+    catalog: Option<&Catalog>,
+) -> Result<(), Reason> {
     match (&reindex.relation, ReindexObjectType::try_from(reindex.kind)) {
         (Some(relation), Ok(ReindexObjectType::ReindexObjectTable)) => walker.relation(relation),
         // Which table an index belongs to is not known here.
@@ -253,7 +300,7 @@ fn reindexed(walker: &mut Walker, reindex: &ReindexStmt, catalog: Option<&Catalo
     }
 }
 
-fn truncate_tables(walker: &mut Walker, truncate: &TruncateStmt) -> Read {
+fn truncate_tables(walker: &mut Walker, truncate: &TruncateStmt) -> Result<(), Reason> {
     let cascades = truncate.behavior == pg_query::protobuf::DropBehavior::DropCascade as i32;
     for node in &truncate.relations {
         let Some(Tree::RangeVar(relation)) = &node.node else {
@@ -267,14 +314,17 @@ fn truncate_tables(walker: &mut Walker, truncate: &TruncateStmt) -> Read {
 
 /// Rows that exist are checked, converted and filled in. A table that is unknown has been made in
 /// this transaction, out of what was proven then.
-fn alter_table(walker: &mut Walker, alter: &AlterTableStmt, catalog: Option<&Catalog>) -> Read {
+fn alter_table(
+    walker: &mut Walker,
+    alter: &AlterTableStmt,
+    catalog: Option<&Catalog>,
+) -> Result<(), Reason> {
     let relation = alter.relation.as_ref().ok_or(Reason::Unrecognised)?;
     target(Some(relation))?;
     let name = relation_name(relation)?;
     if catalog.is_some_and(|catalog| catalog.relations(&name).next().is_some()) {
         walker.findings.needs.insert(Need::Relation(name));
     }
-    walker.findings.needs.insert(Need::Implicit);
     for node in &alter.cmds {
         let Some(Tree::AlterTableCmd(command)) = &node.node else {
             return Err(Reason::Unrecognised);
@@ -284,7 +334,7 @@ fn alter_table(walker: &mut Walker, alter: &AlterTableStmt, catalog: Option<&Cat
     Ok(())
 }
 
-fn alter_command(walker: &mut Walker, command: &AlterTableCmd) -> Read {
+fn alter_command(walker: &mut Walker, command: &AlterTableCmd) -> Result<(), Reason> {
     let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
     match (AlterTableType::try_from(command.subtype), definition) {
         (
@@ -301,7 +351,10 @@ fn alter_command(walker: &mut Walker, command: &AlterTableCmd) -> Read {
             .def
             .as_ref()
             .map_or(Ok(()), |c| constraint(walker, c)),
-        (Ok(AlterTableType::AtAttachPartition), _) => Ok(()),
+        (Ok(AlterTableType::AtAttachPartition), Some(Tree::PartitionCmd(attach))) => attach
+            .bound
+            .as_ref()
+            .map_or(Ok(()), |bound| partition_bound(walker, bound)),
         (Ok(AlterTableType::AtColumnDefault | AlterTableType::AtSetExpression), definition) => {
             definition.map_or(Ok(()), |expression| walker.tree(expression))
         }
@@ -314,11 +367,12 @@ fn alter_command(walker: &mut Walker, command: &AlterTableCmd) -> Read {
     }
 }
 
-fn constraint(walker: &mut Walker, node: &Node) -> Read {
+fn constraint(walker: &mut Walker, node: &Node) -> Result<(), Reason> {
     match &node.node {
         Some(Tree::Constraint(constraint)) => {
             walker.maybe(constraint.raw_expr.as_deref())?;
             walker.maybe(constraint.where_clause.as_deref())?;
+            walker.each(&constraint.exclusions)?;
             if let Some(referred) = &constraint.pktable {
                 target(Some(referred))?;
             }

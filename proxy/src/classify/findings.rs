@@ -5,8 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use manifold_core::proof::Reason;
-
 /// How much something does, in order: each includes those before it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Effect {
@@ -38,8 +36,26 @@ impl Name {
     }
 }
 
-/// A name of a transition table, as a trigger gives it to its function.
-pub(super) type Transition = Option<Box<str>>;
+/// A trigger, by what it calls.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Trigger {
+    /// The function.
+    pub function: u32,
+    /// What it may call the table of the rows before, if it has one.
+    pub old: Option<Box<str>>,
+    /// The same of the rows after.
+    pub new: Option<Box<str>>,
+}
+
+impl Trigger {
+    /// The names of its transition tables.
+    pub(super) fn transitions(&self) -> Vec<&str> {
+        [&self.old, &self.new]
+            .into_iter()
+            .filter_map(|name| name.as_deref())
+            .collect()
+    }
+}
 
 /// Something that a text rests on and that the catalog has to prove.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -47,7 +63,7 @@ pub(super) enum Need {
     /// No function of the database's own bears the name: the grammar has a form of its own for it,
     /// which an older node may take for a call.
     Absent(Box<str>),
-    /// `x.name`, which may be a call of `name(x)`.
+    /// `x.name` of a row, which may be a call of `name(x)`.
     Attribute(Box<str>),
     /// A call whose arguments have been checked where they matter.
     Call(Name),
@@ -55,6 +71,8 @@ pub(super) enum Need {
     Function(u32),
     /// Casts, types and operator classes that act without being named.
     Implicit,
+    /// `(x).name` of anything, which may be a call of `name(x)`.
+    Method(Box<str>),
     /// An operator.
     Operator(Name),
     /// A relation that is read.
@@ -63,8 +81,8 @@ pub(super) enum Need {
     Refresh(Name),
     /// A relation that is written to.
     Target(Name),
-    /// A trigger function with its transition tables, old and new.
-    Trigger(u32, Transition, Transition),
+    /// A trigger that fires.
+    Trigger(Trigger),
     /// A relation that is truncated, with all that refer to it if the flag is set.
     Truncate(Name, bool),
 }
@@ -89,10 +107,14 @@ impl Findings {
     pub(super) fn raise(&mut self, effect: Effect) {
         self.effect = self.effect.max(effect);
     }
-}
 
-/// The outcome of reading something: refused as soon as one part cannot be proven.
-pub(super) type Read<T = ()> = Result<T, Reason>;
+    /// What both do and rest on.
+    pub(super) fn add(&mut self, other: Self) {
+        self.raise(other.effect);
+        self.freezes |= other.freezes;
+        self.needs.extend(other.needs);
+    }
+}
 
 /// Whether a literal has a word that means a moment by the clock.
 ///

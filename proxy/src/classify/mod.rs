@@ -22,7 +22,7 @@ mod walk;
 pub use catalog::{Catalog, CatalogError};
 pub use thread::{Answer, Classifier, Request};
 
-use manifold_core::proof::{Scope, Statement, Verdict};
+use manifold_core::proof::{Reason, Scope, Statement, Verdict};
 
 /// What a text does, by the catalog of its database if that is known.
 ///
@@ -37,6 +37,9 @@ pub fn classify(text: &[u8], catalog: Option<&Catalog>) -> Verdict {
         scope: Scope::Shape,
         freezes: false,
     };
+    if trees.len() > STATEMENTS_MAX {
+        return Verdict::opaque(Reason::Complexity);
+    }
     let mut statements = Vec::with_capacity(trees.len());
     let mut catalog = catalog;
     for tree in &trees {
@@ -53,6 +56,9 @@ pub fn classify(text: &[u8], catalog: Option<&Catalog>) -> Verdict {
     verdict.statements = statements.into();
     verdict
 }
+
+/// A text of more statements is not judged: its verdict would be as long as itself.
+const STATEMENTS_MAX: usize = 500;
 
 /// Whether what follows in the same text can no longer be judged by the catalog.
 fn changes_catalog(statement: &Statement) -> bool {

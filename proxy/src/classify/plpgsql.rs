@@ -8,7 +8,6 @@
 use manifold_core::proof::Reason;
 use pg_query::protobuf::{ScanToken, Token};
 
-use super::findings::Read;
 use super::grammar;
 
 /// A part of a body that SQL runs.
@@ -21,7 +20,7 @@ pub(super) enum Fragment {
 }
 
 /// The fragments of a body.
-pub(super) fn fragments(body: &str) -> Read<Vec<Fragment>> {
+pub(super) fn fragments(body: &str) -> Result<Vec<Fragment>, Reason> {
     let tokens = grammar::scan(body)?;
     let tokens = tokens
         .into_iter()
@@ -59,8 +58,11 @@ struct Reader<'t> {
     fragments: Vec<Fragment>,
 }
 
+/// Where a part of a text begins and ends.
+type Span = (usize, usize);
+
 impl<'t> Reader<'t> {
-    fn step(&mut self) -> Read {
+    fn step(&mut self) -> Result<(), Reason> {
         let start = self.at;
         let word = self.word(start);
         self.at += 1;
@@ -124,7 +126,7 @@ impl<'t> Reader<'t> {
             .is_some_and(|token| token.token == Token::Ident as i32 || token.keyword_kind > 0)
     }
 
-    fn expect(&mut self, word: &str) -> Read {
+    fn expect(&mut self, word: &str) -> Result<(), Reason> {
         if self.word(self.at) != word {
             return Err(Reason::Syntax);
         }
@@ -138,13 +140,13 @@ impl<'t> Reader<'t> {
         is_there
     }
 
-    fn enter(&mut self, open: Open) -> Read {
+    fn enter(&mut self, open: Open) -> Result<(), Reason> {
         self.open.push(open);
         Ok(())
     }
 
     /// Where one of the words stands next outside parentheses.
-    fn find(&self, words: &[&str]) -> Read<usize> {
+    fn find(&self, words: &[&str]) -> Result<usize, Reason> {
         let mut depth = 0_u32;
         for at in self.at..self.tokens.len() {
             let word = self.word(at);
@@ -161,7 +163,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Takes an expression and the word that ends it. Says which word it was.
-    fn expression_until(&mut self, words: &[&str]) -> Read<String> {
+    fn expression_until(&mut self, words: &[&str]) -> Result<String, Reason> {
         let end = self.find(words)?;
         if end == self.at {
             return Err(Reason::Syntax);
@@ -176,15 +178,15 @@ impl<'t> Reader<'t> {
             .push(Fragment::Expression(self.slice(from, to).to_owned()));
     }
 
-    fn statement_from(&mut self, start: usize) -> Read {
+    fn statement_from(&mut self, start: usize) -> Result<(), Reason> {
         self.statement_until(start, ";")
     }
 
     /// Takes a statement, without the INTO that names variables, and the word that ends it.
-    fn statement_until(&mut self, start: usize, word: &str) -> Read {
+    fn statement_until(&mut self, start: usize, word: &str) -> Result<(), Reason> {
         let end = self.find(&[word])?;
         let mut text = self.slice(start, end).to_owned();
-        if let Some((from, to)) = self.into_clause(start, end)? {
+        if let Some((from, to)) = self.target_clause(start, end)? {
             let offset = self.tokens[start].start as usize;
             let (from, to) = (
                 self.tokens[from].start as usize,
@@ -198,7 +200,7 @@ impl<'t> Reader<'t> {
     }
 
     /// INTO with its names, unless it belongs to INSERT or MERGE.
-    fn into_clause(&self, start: usize, end: usize) -> Read<Option<(usize, usize)>> {
+    fn target_clause(&self, start: usize, end: usize) -> Result<Option<Span>, Reason> {
         let is_own = |at: &usize| {
             self.word(*at) == "into"
                 && (*at == start || !["insert", "merge"].contains(&self.word(at - 1).as_str()))
@@ -225,7 +227,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The place after `a.b.c`, or after a positional parameter.
-    fn dotted_name(&self, mut at: usize) -> Read<usize> {
+    fn dotted_name(&self, mut at: usize) -> Result<usize, Reason> {
         loop {
             let is_parameter = self
                 .tokens
@@ -242,13 +244,13 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn label(&mut self) -> Read {
+    fn label(&mut self) -> Result<(), Reason> {
         self.at += 1;
         self.expect(">>")
     }
 
     /// `#variable_conflict …` and the like, which stand before the body.
-    fn pragma(&mut self) -> Read {
+    fn pragma(&mut self) -> Result<(), Reason> {
         if self.at != 1 || !self.is_name(1) || !self.is_name(2) {
             return Err(Reason::Syntax);
         }
@@ -256,7 +258,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn end(&mut self) -> Read {
+    fn end(&mut self) -> Result<(), Reason> {
         self.open.pop();
         self.skip(&["if", "loop", "case"]);
         if self.word(self.at) != ";" && self.is_name(self.at) {
@@ -269,7 +271,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn handlers(&mut self) -> Read {
+    fn handlers(&mut self) -> Result<(), Reason> {
         match self.open.last_mut() {
             Some(open @ Open::Block) => {
                 *open = Open::Handlers;
@@ -279,7 +281,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn case(&mut self) -> Read {
+    fn case(&mut self) -> Result<(), Reason> {
         self.enter(Open::Case)?;
         if self.word(self.at) == "when" {
             return Ok(());
@@ -293,7 +295,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn when(&mut self) -> Read {
+    fn when(&mut self) -> Result<(), Reason> {
         match self.open.last() {
             Some(Open::Case) => self.expression_until(&["then"]).map(drop),
             Some(Open::Handlers) => {
@@ -307,7 +309,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Whether there are only names, literals and separators.
-    fn check_inert(&self, from: usize, to: usize) -> Read {
+    fn check_inert(&self, from: usize, to: usize) -> Result<(), Reason> {
         if to > self.tokens.len() {
             return Err(Reason::Syntax);
         }
@@ -328,14 +330,14 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn names_only(&mut self) -> Read {
+    fn names_only(&mut self) -> Result<(), Reason> {
         let end = self.find(&[";"])?;
         self.check_inert(self.at, end)?;
         self.at = end + 1;
         Ok(())
     }
 
-    fn leave_loop(&mut self) -> Read {
+    fn leave_loop(&mut self) -> Result<(), Reason> {
         if self.word(self.at) != "when" && self.word(self.at) != ";" {
             self.at += 1;
         }
@@ -345,7 +347,7 @@ impl<'t> Reader<'t> {
         self.expect(";")
     }
 
-    fn return_value(&mut self) -> Read {
+    fn return_value(&mut self) -> Result<(), Reason> {
         if self.skip(&[";"]) {
             return Ok(());
         }
@@ -362,7 +364,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Level, then a format or a condition, then values, then options.
-    fn raise(&mut self) -> Read {
+    fn raise(&mut self) -> Result<(), Reason> {
         loop {
             if self.skip(&["using"]) {
                 return self.raise_options();
@@ -383,7 +385,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn raise_options(&mut self) -> Read {
+    fn raise_options(&mut self) -> Result<(), Reason> {
         loop {
             self.at += 1;
             if !self.skip(&["=", ":="]) {
@@ -395,7 +397,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn for_loop(&mut self) -> Read {
+    fn for_loop(&mut self) -> Result<(), Reason> {
         self.enter(Open::Other)?;
         self.skip_names(&["in"])?;
         self.skip(&["reverse"]);
@@ -422,7 +424,7 @@ impl<'t> Reader<'t> {
         self.statement_until(self.at, "loop")
     }
 
-    fn skip_names(&mut self, until: &[&str]) -> Read {
+    fn skip_names(&mut self, until: &[&str]) -> Result<(), Reason> {
         loop {
             self.at = self.dotted_name(self.at)?;
             if self.skip(until) {
@@ -432,7 +434,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn foreach_loop(&mut self) -> Read {
+    fn foreach_loop(&mut self) -> Result<(), Reason> {
         self.enter(Open::Other)?;
         let end = self.find(&["in"])?;
         self.check_inert(self.at, end)?;
@@ -442,7 +444,7 @@ impl<'t> Reader<'t> {
     }
 
     /// `(…)` or nothing, then the word.
-    fn cursor_arguments(&mut self, end: &str) -> Read {
+    fn cursor_arguments(&mut self, end: &str) -> Result<(), Reason> {
         let at = self.find(&[end])?;
         if at > self.at {
             let text = format!("ROW{}", self.slice(self.at, at));
@@ -452,7 +454,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn open_cursor(&mut self) -> Read {
+    fn open_cursor(&mut self) -> Result<(), Reason> {
         self.at = self.dotted_name(self.at)?;
         let has_scroll = self.skip(&["no"]) | self.skip(&["scroll"]);
         if !self.skip(&["for"]) {
@@ -468,7 +470,7 @@ impl<'t> Reader<'t> {
         self.statement_from(self.at)
     }
 
-    fn declarations(&mut self) -> Read {
+    fn declarations(&mut self) -> Result<(), Reason> {
         loop {
             if self.word(self.at) == "begin" || self.word(self.at) == "<<" {
                 return Ok(());
@@ -480,7 +482,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn declaration(&mut self) -> Read {
+    fn declaration(&mut self) -> Result<(), Reason> {
         let name = self.word(self.at);
         if name.is_empty() {
             return Err(Reason::Syntax);
@@ -509,7 +511,7 @@ impl<'t> Reader<'t> {
     }
 
     /// `name := …`, or a statement of SQL.
-    fn assignment_or_statement(&mut self, start: usize) -> Read {
+    fn assignment_or_statement(&mut self, start: usize) -> Result<(), Reason> {
         if let Ok(mut at) = self.dotted_name(start) {
             while self.word(at) == "[" {
                 self.at = at + 1;

@@ -10,7 +10,8 @@ use manifold_core::proof::Reason;
 
 use super::builtin;
 use super::catalog::Catalog;
-use super::findings::{Effect, Findings, Name, Need, Read};
+use super::findings::{Effect, Findings, Name, Need, Trigger};
+use super::setting;
 
 /// How many needs one text may reach; a database of thousands of functions stays below.
 const NEEDS_MAX: usize = 100_000;
@@ -25,7 +26,7 @@ pub(super) struct Proven {
 }
 
 /// Proves what was found in a text. Without a catalog only what rests on nothing is proven.
-pub(super) fn prove(findings: &Findings, catalog: Option<&Catalog>) -> Read<Proven> {
+pub(super) fn prove(findings: &Findings, catalog: Option<&Catalog>) -> Result<Proven, Reason> {
     let mut proven = Proven {
         effect: findings.effect,
         freezes: findings.freezes,
@@ -81,7 +82,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn add(&mut self, found: &Read<Findings>, in_trigger: bool) -> Read {
+    fn add(&mut self, found: &Result<Findings, Reason>, in_trigger: bool) -> Result<(), Reason> {
         let found = found.as_ref().map_err(|reason| *reason)?;
         self.raise(found.effect);
         self.proven.freezes |= found.freezes;
@@ -97,13 +98,14 @@ impl<'c> Walk<'c> {
         self.push(oids.iter().map(|oid| Need::Function(*oid)), in_trigger);
     }
 
-    fn take(&mut self, step: Step, in_trigger: bool) -> Read {
+    fn take(&mut self, step: Step, in_trigger: bool) -> Result<(), Reason> {
         match step {
             Step::Need(Need::Absent(name)) => self.absent(&name),
-            Step::Need(Need::Attribute(name)) => self.attribute(&name, in_trigger),
+            Step::Need(Need::Attribute(name)) => self.attribute(&name, true, in_trigger),
             Step::Need(Need::Call(name)) => self.call(&name, in_trigger),
             Step::Need(Need::Function(oid)) => self.function(oid, in_trigger),
             Step::Need(Need::Implicit) => self.implicit(in_trigger),
+            Step::Need(Need::Method(name)) => self.attribute(&name, false, in_trigger),
             Step::Need(Need::Operator(name)) => {
                 let catalog = self.catalog;
                 catalog
@@ -114,31 +116,49 @@ impl<'c> Walk<'c> {
             Step::Need(Need::Relation(name)) => self.relation(&name, in_trigger),
             Step::Need(Need::Refresh(name)) => self.refresh(&name, in_trigger),
             Step::Need(Need::Target(name)) => self.target(&name, in_trigger),
-            Step::Need(Need::Trigger(oid, old, new)) => self.trigger(oid, &old, &new),
+            Step::Need(Need::Trigger(trigger)) => self.trigger(&trigger),
             Step::Need(Need::Truncate(name, cascades)) => self.truncate(&name, cascades),
             Step::Read(index) => self.read(index, in_trigger),
             Step::Write(index) => self.write(index, in_trigger),
         }
     }
 
-    fn absent(&self, name: &str) -> Read {
+    fn absent(&self, name: &str) -> Result<(), Reason> {
         match self.catalog.functions(&Name::bare(name)).next() {
             Some(_) => Err(Reason::Object),
             None => Ok(()),
         }
     }
 
-    fn attribute(&mut self, name: &str, in_trigger: bool) -> Read {
+    /// A name after a dot is a column as a rule, and known to be one nowhere here.
+    fn attribute(&mut self, name: &str, is_of_row: bool, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
+        if let Some(is_volatile) = catalog.builtin(name) {
+            self.builtin(name, is_volatile)?;
+        }
         for index in catalog.functions(&Name::bare(name)) {
-            if catalog.function(index).is_attribute {
+            let function = catalog.function(index);
+            if if is_of_row {
+                function.is_attribute
+            } else {
+                function.is_method
+            } {
                 self.body(index, in_trigger)?;
             }
         }
         Ok(())
     }
 
-    fn call(&mut self, name: &Name, in_trigger: bool) -> Read {
+    /// A function of pg_catalog whose arguments are not known.
+    fn builtin(&mut self, name: &str, is_volatile: bool) -> Result<(), Reason> {
+        if builtin::depends_on_arguments(name) {
+            return Err(Reason::Object);
+        }
+        self.raise(builtin_effect(name, is_volatile)?);
+        Ok(())
+    }
+
+    fn call(&mut self, name: &Name, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
         let mut is_known = false;
         if name
@@ -161,7 +181,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn function(&mut self, oid: u32, in_trigger: bool) -> Read {
+    fn function(&mut self, oid: u32, in_trigger: bool) -> Result<(), Reason> {
         if let Some(index) = self.catalog.function_of(oid) {
             return self.body(index, in_trigger);
         }
@@ -170,20 +190,16 @@ impl<'c> Walk<'c> {
             return Ok(());
         }
         let name = self.catalog.builtin_name(oid).ok_or(Reason::Object)?;
-        if builtin::depends_on_arguments(name) {
-            return Err(Reason::Object);
-        }
         let is_volatile = self.catalog.builtin(name).ok_or(Reason::Object)?;
-        self.raise(builtin_effect(name, is_volatile)?);
-        Ok(())
+        self.builtin(name, is_volatile)
     }
 
-    fn body(&mut self, index: usize, in_trigger: bool) -> Read {
+    fn body(&mut self, index: usize, in_trigger: bool) -> Result<(), Reason> {
         let function = self.catalog.function(index);
         function
             .settings
             .iter()
-            .try_for_each(|s| super::setting::check_attached(s))?;
+            .try_for_each(|s| setting::check_attached(s))?;
         self.uses(&function.uses, in_trigger);
         match &*function.language {
             "aggregate" => Ok(()),
@@ -200,27 +216,24 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn trigger(&mut self, oid: u32, old: &Option<Box<str>>, new: &Option<Box<str>>) -> Read {
-        let Some(index) = self.catalog.function_of(oid) else {
-            self.uses(&[oid], true);
-            return Ok(());
+    fn trigger(&mut self, trigger: &Trigger) -> Result<(), Reason> {
+        let Some(index) = self.catalog.function_of(trigger.function) else {
+            return self.function(trigger.function, true);
         };
         let function = self.catalog.function(index);
-        if (old.is_none() && new.is_none()) || function.language.as_ref() == "c" {
+        let transitions = trigger.transitions();
+        if transitions.is_empty() || &*function.language != "plpgsql" {
             return self.body(index, true);
         }
         function
             .settings
             .iter()
-            .try_for_each(|s| super::setting::check_attached(s))?;
+            .try_for_each(|s| setting::check_attached(s))?;
         self.uses(&function.uses, true);
-        if function.language.as_ref() != "plpgsql" {
-            return Err(Reason::Trigger);
-        }
-        self.add(&function.findings_with(&[old, new]), true)
+        self.add(&function.findings_with(&transitions), true)
     }
 
-    fn implicit(&mut self, in_trigger: bool) -> Read {
+    fn implicit(&mut self, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
         for implicit in &catalog.implicit {
             self.uses(&implicit.uses, in_trigger);
@@ -229,7 +242,7 @@ impl<'c> Walk<'c> {
         Ok(())
     }
 
-    fn relation(&mut self, name: &Name, in_trigger: bool) -> Read {
+    fn relation(&mut self, name: &Name, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
         let mut is_known = false;
         if catalog.is_system(name) {
@@ -248,7 +261,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn read(&mut self, index: usize, in_trigger: bool) -> Read {
+    fn read(&mut self, index: usize, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
         let relation = catalog.relation(index);
         if relation.is_guarded || !"mprvS".contains(relation.kind) {
@@ -262,7 +275,12 @@ impl<'c> Walk<'c> {
         self.children(index, Step::Read, in_trigger)
     }
 
-    fn children(&mut self, index: usize, step: fn(usize) -> Step, in_trigger: bool) -> Read {
+    fn children(
+        &mut self,
+        index: usize,
+        step: fn(usize) -> Step,
+        in_trigger: bool,
+    ) -> Result<(), Reason> {
         let catalog = self.catalog;
         for child in &catalog.relation(index).children {
             let child = catalog.relation_of(*child).ok_or(Reason::Relation)?;
@@ -271,7 +289,7 @@ impl<'c> Walk<'c> {
         Ok(())
     }
 
-    fn target(&mut self, name: &Name, in_trigger: bool) -> Read {
+    fn target(&mut self, name: &Name, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
         // Some views of PostgreSQL's own have rules that set the session's settings.
         if catalog.is_system(name) {
@@ -289,15 +307,14 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn write(&mut self, index: usize, in_trigger: bool) -> Read {
+    fn write(&mut self, index: usize, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
         let relation = catalog.relation(index);
         self.step(Step::Read(index), in_trigger);
         self.raise(Effect::Write);
         self.add(relation.written(), in_trigger)?;
-        for (function, old, new) in &relation.triggers {
-            let need = Need::Trigger(*function, old.clone(), new.clone());
-            self.step(Step::Need(need), true);
+        for trigger in &relation.triggers {
+            self.step(Step::Need(Need::Trigger(trigger.clone())), true);
         }
         for (referrer, _) in relation.referrers.iter().filter(|(_, carries)| *carries) {
             let referrer = catalog.relation_of(*referrer).ok_or(Reason::Relation)?;
@@ -320,7 +337,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn refresh(&mut self, name: &Name, in_trigger: bool) -> Read {
+    fn refresh(&mut self, name: &Name, in_trigger: bool) -> Result<(), Reason> {
         let catalog = self.catalog;
         let mut is_known = false;
         for index in catalog.relations(name) {
@@ -336,7 +353,7 @@ impl<'c> Walk<'c> {
         }
     }
 
-    fn truncate(&mut self, name: &Name, cascades: bool) -> Read {
+    fn truncate(&mut self, name: &Name, cascades: bool) -> Result<(), Reason> {
         self.target(name, false)?;
         if !cascades {
             return Ok(());
@@ -364,7 +381,7 @@ impl<'c> Walk<'c> {
 }
 
 /// Whether nothing that the event triggers run leaves state behind.
-pub(super) fn event_triggers(catalog: &Catalog) -> Read {
+pub(super) fn event_triggers(catalog: &Catalog) -> Result<(), Reason> {
     let mut findings = Findings::default();
     findings.needs.extend(
         catalog
@@ -379,7 +396,7 @@ pub(super) fn event_triggers(catalog: &Catalog) -> Read {
 
 /// Whether all relations can be read: what goes over the whole database evaluates expressions of
 /// their indexes.
-pub(super) fn whole_database(catalog: &Catalog) -> Read {
+pub(super) fn whole_database(catalog: &Catalog) -> Result<(), Reason> {
     for index in catalog.all_relations() {
         let relation = catalog.relation(index);
         if "mpr".contains(relation.kind) {
@@ -390,7 +407,7 @@ pub(super) fn whole_database(catalog: &Catalog) -> Read {
     Ok(())
 }
 
-fn builtin_effect(name: &str, is_volatile: bool) -> Read<Effect> {
+fn builtin_effect(name: &str, is_volatile: bool) -> Result<Effect, Reason> {
     match builtin::function(name) {
         Some(listed) => listed,
         None if is_volatile => Err(Reason::Object),

@@ -8,7 +8,6 @@ use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::node::Node as Tree;
 use pg_query::protobuf::{KeywordKind, Node, VariableSetKind, VariableSetStmt};
 
-use super::findings::Read;
 use super::grammar;
 
 /// Settings that are lists of names, quoted where needed.
@@ -36,7 +35,7 @@ const PLAIN_LISTS: &[&str] = &[
 ];
 
 /// What a SET or RESET does.
-pub(super) fn statement(set: &VariableSetStmt) -> Read<Statement> {
+pub(super) fn statement(set: &VariableSetStmt) -> Result<Statement, Reason> {
     let name = set.name.to_ascii_lowercase();
     match VariableSetKind::try_from(set.kind) {
         Ok(VariableSetKind::VarReset | VariableSetKind::VarSetDefault) => reset(&name, set),
@@ -55,7 +54,7 @@ pub(super) fn statement(set: &VariableSetStmt) -> Read<Statement> {
 }
 
 /// What setting a value for the session does.
-pub(super) fn session(name: &str, value: &str) -> Read<Statement> {
+pub(super) fn session(name: &str, value: &str) -> Result<Statement, Reason> {
     check_known(name)?;
     check_path(name, Some(value))?;
     match name {
@@ -71,7 +70,7 @@ pub(super) fn session(name: &str, value: &str) -> Read<Statement> {
 }
 
 /// Whether setting a value for the transaction leaves nothing beyond it, whose value may be unknown.
-pub(super) fn check_local(name: &str, value: Option<&str>) -> Read {
+pub(super) fn check_local(name: &str, value: Option<&str>) -> Result<(), Reason> {
     check_known(name)?;
     // These decide how the texts that follow are read.
     if ["client_encoding", "standard_conforming_strings"].contains(&name) {
@@ -81,7 +80,7 @@ pub(super) fn check_local(name: &str, value: Option<&str>) -> Read {
 }
 
 /// Whether a function may be declared with this setting: it is put back when the function returns.
-pub(super) fn check_attached(assignment: &str) -> Read {
+pub(super) fn check_attached(assignment: &str) -> Result<(), Reason> {
     let name = assignment.split('=').next().unwrap_or_default();
     match name.to_ascii_lowercase().as_str() {
         "standard_conforming_strings" | "client_encoding" | "seed" => Err(Reason::SessionState),
@@ -89,7 +88,7 @@ pub(super) fn check_attached(assignment: &str) -> Read {
     }
 }
 
-fn check_known(name: &str) -> Read {
+fn check_known(name: &str) -> Result<(), Reason> {
     // A seed is state of the process, and does not come back with the transaction.
     if name == "seed" || !name.is_ascii() {
         return Err(Reason::SessionState);
@@ -98,7 +97,7 @@ fn check_known(name: &str) -> Read {
 }
 
 /// With the temporary schema on the path, plain CREATE makes temporary objects.
-fn check_path(name: &str, value: Option<&str>) -> Read {
+fn check_path(name: &str, value: Option<&str>) -> Result<(), Reason> {
     if name != "search_path" {
         return Ok(());
     }
@@ -119,7 +118,7 @@ fn is_of_transaction(name: &str) -> bool {
     .contains(&name)
 }
 
-fn reset(name: &str, set: &VariableSetStmt) -> Read<Statement> {
+fn reset(name: &str, set: &VariableSetStmt) -> Result<Statement, Reason> {
     check_known(name)?;
     match name {
         _ if set.is_local => check_local(name, Some("")).map(|()| Statement::Inside),
@@ -130,7 +129,7 @@ fn reset(name: &str, set: &VariableSetStmt) -> Read<Statement> {
 }
 
 /// SET TRANSACTION and SET SESSION CHARACTERISTICS AS TRANSACTION.
-fn several(set: &VariableSetStmt) -> Read<Statement> {
+fn several(set: &VariableSetStmt) -> Result<Statement, Reason> {
     match (set.name.as_str(), set.args.as_slice()) {
         ("TRANSACTION" | "TRANSACTION SNAPSHOT", _) => Ok(Statement::Inside),
         ("SESSION CHARACTERISTICS", [mode]) => {
@@ -148,7 +147,7 @@ fn several(set: &VariableSetStmt) -> Read<Statement> {
 }
 
 /// Modes are strings or 0 and 1.
-fn characteristic(node: &Node) -> Read<String> {
+fn characteristic(node: &Node) -> Result<String, Reason> {
     match constant(node)? {
         Val::Ival(flag) => Ok(if flag.ival != 0 { "on" } else { "off" }.into()),
         Val::Sval(string) => Ok(string.sval.clone()),
@@ -156,14 +155,14 @@ fn characteristic(node: &Node) -> Read<String> {
     }
 }
 
-fn constant(node: &Node) -> Read<&Val> {
+fn constant(node: &Node) -> Result<&Val, Reason> {
     match &node.node {
         Some(Tree::AConst(constant)) => constant.val.as_ref().ok_or(Reason::SessionState),
         _ => Err(Reason::SessionState),
     }
 }
 
-fn flatten(name: &str, args: &[Node]) -> Read<String> {
+fn flatten(name: &str, args: &[Node]) -> Result<String, Reason> {
     let is_quoted = QUOTED_LISTS.contains(&name);
     if args.is_empty() || (args.len() > 1 && !is_quoted && !PLAIN_LISTS.contains(&name)) {
         return Err(Reason::Unrecognised);
@@ -175,7 +174,7 @@ fn flatten(name: &str, args: &[Node]) -> Read<String> {
         Val::Sval(string) => Ok(string.sval.clone()),
         _ => Err(Reason::Unrecognised),
     });
-    Ok(parts.collect::<Read<Vec<_>>>()?.join(", "))
+    Ok(parts.collect::<Result<Vec<_>, Reason>>()?.join(", "))
 }
 
 /// A name as PostgreSQL quotes it: only where it would not be read back as it is.

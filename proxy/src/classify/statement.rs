@@ -11,7 +11,7 @@ use pg_query::protobuf::{
 };
 
 use super::catalog::Catalog;
-use super::findings::{Effect, Findings, Read};
+use super::findings::{Effect, Findings};
 use super::prove::{self, prove};
 use super::walk::{Walker, boolean, name_of, string};
 use super::{body, define, setting};
@@ -59,12 +59,22 @@ pub(super) fn judge(tree: &Tree, catalog: Option<&Catalog>) -> Judged {
             freezes: freezes || judged.freezes,
             ..judged
         },
-        // A literal may have been the reason, whatever the reason was.
-        Err(reason) => Judged::by_literal(Statement::Opaque(reason)),
+        Err(reason) => Judged {
+            literal: literal || is_by_literal(tree),
+            ..Judged::of(Statement::Opaque(reason))
+        },
     }
 }
 
-fn read(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Read<Judged> {
+/// Whether what is refused may have been refused for a literal that the walker did not see.
+fn is_by_literal(tree: &Tree) -> bool {
+    matches!(
+        tree,
+        Tree::DoStmt(_) | Tree::ExplainStmt(_) | Tree::VariableSetStmt(_)
+    )
+}
+
+fn read(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Result<Judged, Reason> {
     match tree {
         Tree::CallStmt(call) => call_procedure(walker, call, catalog),
         Tree::CheckPointStmt(_) => Ok(Judged::of(Statement::Write)),
@@ -128,7 +138,7 @@ fn read(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Read<Jud
 }
 
 /// The verdict on what reads or writes rows.
-fn rows(walker: &Walker, catalog: Option<&Catalog>) -> Read<Judged> {
+fn rows(walker: &Walker, catalog: Option<&Catalog>) -> Result<Judged, Reason> {
     let proven = prove(&walker.findings, catalog)?;
     let statement = match proven.effect {
         Effect::Write => Statement::Write,
@@ -142,7 +152,11 @@ fn rows(walker: &Walker, catalog: Option<&Catalog>) -> Read<Judged> {
     })
 }
 
-fn query(walker: &mut Walker, select: &SelectStmt, catalog: Option<&Catalog>) -> Read<Judged> {
+fn query(
+    walker: &mut Walker,
+    select: &SelectStmt,
+    catalog: Option<&Catalog>,
+) -> Result<Judged, Reason> {
     if let Some(into) = &select.into_clause {
         let mut select = select.clone();
         select.into_clause = None;
@@ -151,10 +165,10 @@ fn query(walker: &mut Walker, select: &SelectStmt, catalog: Option<&Catalog>) ->
         define::prove_definition(walker, catalog)?;
         return Ok(Judged::of(Statement::Define));
     }
-    if let Some(call) = only_call_of(select, "set_config") {
-        if let Some(set) = set_config(walker, call, catalog)? {
-            return Ok(Judged::by_literal(set));
-        }
+    if let Some(call) = only_call_of(select, "set_config")
+        && let Some(set) = set_config(walker, call, catalog)?
+    {
+        return Ok(Judged::by_literal(set));
     }
     walker.select(select)?;
     rows(walker, catalog)
@@ -187,13 +201,14 @@ fn set_config(
     walker: &mut Walker,
     call: &FuncCall,
     catalog: Option<&Catalog>,
-) -> Read<Option<Statement>> {
+) -> Result<Option<Statement>, Reason> {
     let [name, value, is_local] = call.args.as_slice() else {
         return Ok(None);
     };
     if boolean(is_local) != Some(false) {
         return Ok(None);
     }
+    walker.findings.literal = true;
     let (Some(name), Some(value)) = (string(name), string(value)) else {
         return Err(Reason::SessionState);
     };
@@ -206,7 +221,11 @@ fn set_config(
     Ok(Some(Statement::SetConfig(Setting { name, value })))
 }
 
-fn call_procedure(walker: &mut Walker, call: &CallStmt, catalog: Option<&Catalog>) -> Read<Judged> {
+fn call_procedure(
+    walker: &mut Walker,
+    call: &CallStmt,
+    catalog: Option<&Catalog>,
+) -> Result<Judged, Reason> {
     walker.call(call.funccall.as_deref().ok_or(Reason::Unrecognised)?)?;
     let proven = prove(&walker.findings, catalog)?;
     Ok(Judged {
@@ -215,7 +234,11 @@ fn call_procedure(walker: &mut Walker, call: &CallStmt, catalog: Option<&Catalog
     })
 }
 
-fn copy_rows(walker: &mut Walker, copy: &CopyStmt, catalog: Option<&Catalog>) -> Read<Judged> {
+fn copy_rows(
+    walker: &mut Walker,
+    copy: &CopyStmt,
+    catalog: Option<&Catalog>,
+) -> Result<Judged, Reason> {
     let CopyStmt {
         relation,
         query,
@@ -244,7 +267,7 @@ fn create_from_query(
     walker: &mut Walker,
     create: &CreateTableAsStmt,
     catalog: Option<&Catalog>,
-) -> Read<Judged> {
+) -> Result<Judged, Reason> {
     define::target(create.into.as_ref().and_then(|into| into.rel.as_ref()))?;
     walker.maybe(create.query.as_deref())?;
     define::prove_definition(walker, catalog)?;
@@ -255,7 +278,7 @@ fn declare_cursor(
     walker: &mut Walker,
     declare: &DeclareCursorStmt,
     catalog: Option<&Catalog>,
-) -> Read<Judged> {
+) -> Result<Judged, Reason> {
     if declare.options & CURSOR_HOLD != 0 {
         return Err(Reason::HoldCursor);
     }
@@ -269,7 +292,7 @@ fn declare_cursor(
 
 /// A session that shares has no temporary objects, so discarding them does nothing; the values of
 /// sequences that are forgotten may be a neighbour's, which is what a write may do to them too.
-fn discard_state(target: i32) -> Read<Judged> {
+fn discard_state(target: i32) -> Result<Judged, Reason> {
     match DiscardMode::try_from(target) {
         Ok(DiscardMode::DiscardAll) => Ok(Judged::of(Statement::DiscardAll)),
         Ok(DiscardMode::DiscardPlans | DiscardMode::DiscardTemp) => Ok(Judged::of(Statement::Read)),
@@ -282,7 +305,7 @@ fn explain_query(
     walker: &mut Walker,
     explain: &ExplainStmt,
     catalog: Option<&Catalog>,
-) -> Read<Judged> {
+) -> Result<Judged, Reason> {
     let inner = explain.query.as_ref().and_then(|node| node.node.as_ref());
     let inner = inner.ok_or(Reason::Unrecognised)?;
     let judged = read(walker, inner, catalog)?;
@@ -324,7 +347,7 @@ fn lock_relations(
     walker: &mut Walker,
     relations: &[Node],
     catalog: Option<&Catalog>,
-) -> Read<Judged> {
+) -> Result<Judged, Reason> {
     for relation in relations {
         // Locking a view locks what it is made of, and evaluates nothing.
         walker.node(relation)?;
@@ -333,7 +356,7 @@ fn lock_relations(
     Ok(Judged::of(Statement::Inside))
 }
 
-fn control(transaction: &TransactionStmt) -> Read<Judged> {
+fn control(transaction: &TransactionStmt) -> Result<Judged, Reason> {
     let statement = match TransactionStmtKind::try_from(transaction.kind) {
         Ok(TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart) => {
             Statement::Begin
@@ -362,7 +385,11 @@ fn control(transaction: &TransactionStmt) -> Read<Judged> {
 }
 
 /// VACUUM and ANALYZE, which evaluate expressions of indexes and statistics.
-fn clean(walker: &mut Walker, vacuum: &VacuumStmt, catalog: Option<&Catalog>) -> Read<Judged> {
+fn clean(
+    walker: &mut Walker,
+    vacuum: &VacuumStmt,
+    catalog: Option<&Catalog>,
+) -> Result<Judged, Reason> {
     for relation in &vacuum.rels {
         match &relation.node {
             Some(Tree::VacuumRelation(relation)) => {

@@ -15,8 +15,9 @@ use manifold_core::proof::{Reason, Verdict};
 
 use super::{Catalog, CatalogError, classify};
 
-/// The stack of the thread, in bytes: the parser and the walks descend with the text's nesting.
-const STACK_BYTES: usize = 64 << 20;
+/// The stack of the thread, in bytes: the parser and the walks descend with the text's
+/// nesting, within the bounds of `grammar` to less than half of it.
+const STACK_BYTES: usize = 128 << 20;
 
 /// Questions that may wait. Shards ask for each shape once, so more is a flood of new shapes.
 pub const REQUESTS_MAX: usize = 4_096;
@@ -164,4 +165,90 @@ fn take(
     let catalog = read.unwrap_or(Err(CatalogError::NoHead))?;
     catalogs.insert(key, catalog);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use manifold_core::proof::Statement;
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(3);
+
+    fn text(ticket: u64, database: u32) -> Request {
+        Request::Classify {
+            shard: SHARD,
+            ticket,
+            database: DatabaseId(database),
+            text: Arc::from(&b"SELECT 1 + 1"[..]),
+        }
+    }
+
+    fn lines(database: u32, lines: &str) -> Request {
+        Request::Catalog {
+            shard: SHARD,
+            database: DatabaseId(database),
+            lines: lines.into(),
+        }
+    }
+
+    /// What the thread says to these, in words.
+    fn answers(requests: Vec<Request>) -> Vec<String> {
+        let (told, heard) = channel();
+        let tell = move |shard, answer| {
+            assert_eq!(shard, SHARD);
+            let word = match answer {
+                Answer::Catalog { database, result } => {
+                    format!("{} {}", database.0, result.is_ok())
+                }
+                Answer::Verdict { ticket, verdict } => match &*verdict.statements {
+                    [Statement::Read] => format!("{ticket} read"),
+                    [Statement::Opaque(reason)] => format!("{ticket} {reason:?}"),
+                    other => format!("{ticket} {other:?}"),
+                },
+            };
+            drop(told.send(word));
+        };
+        let classifier = Classifier::spawn(tell).expect("a thread can be started");
+        for request in requests {
+            classifier.ask(request).expect("there is room");
+        }
+        drop(classifier);
+        heard.iter().collect()
+    }
+
+    const HEAD: &str = r#"{"is":"head","strings":"on","temporary":false}"#;
+
+    #[test]
+    fn answers_in_order_by_the_catalog_of_each_database() {
+        let requests = vec![text(1, 0), lines(0, HEAD), text(2, 0), text(3, 1)];
+        assert_eq!(
+            answers(requests),
+            ["1 CatalogUnknown", "0 true", "2 read", "3 CatalogUnknown"]
+        );
+    }
+
+    #[test]
+    fn forgets_a_catalog_when_its_successor_is_not_understood() {
+        let requests = vec![lines(0, HEAD), text(1, 0), lines(0, "nonsense"), text(2, 0)];
+        assert_eq!(
+            answers(requests),
+            ["0 true", "1 read", "0 false", "2 CatalogUnknown"]
+        );
+    }
+
+    #[test]
+    fn gives_a_request_back_when_too_many_wait() {
+        let (go, wait) = channel::<()>();
+        let classifier =
+            Classifier::spawn(move |_, _| wait.recv().unwrap_or_default()).expect("it starts");
+        let mut given_back = 0;
+        for ticket in 0..REQUESTS_MAX as u64 + 10 {
+            given_back += usize::from(classifier.ask(text(ticket, 0)).is_err());
+        }
+        assert!((9..=10).contains(&given_back), "{given_back}");
+        drop(go);
+    }
 }

@@ -9,6 +9,13 @@ use serde::Deserialize;
 
 use super::{Catalog, CatalogError, Function, Implicit, Operator, Relation};
 use crate::classify::body;
+use crate::classify::findings::Trigger;
+
+/// Who is referred to, who refers, and whether changes are carried over.
+type ForeignKey = (u32, u32, bool);
+
+/// A trigger's function by number, and two texts that go with it, where there are any.
+type Trigger = (u32, Option<Box<str>>, Option<Box<str>>);
 
 /// A line.
 #[derive(Deserialize)]
@@ -25,7 +32,7 @@ enum Line {
     },
     /// Foreign keys: who is referred to, who refers, and whether changes are carried over.
     Foreign {
-        keys: Option<Vec<(u32, u32, bool)>>,
+        keys: Option<Vec<ForeignKey>>,
     },
     Function(Box<FunctionLine>),
     Head {
@@ -61,6 +68,7 @@ struct FunctionLine {
     name: Box<str>,
     language: Box<str>,
     volatility: String,
+    method: bool,
     attribute: bool,
     settings: Option<Vec<String>>,
     source: Option<String>,
@@ -80,7 +88,9 @@ struct RelationLine {
     reading: Option<Vec<String>>,
     statistics: Option<Vec<String>>,
     writing: Option<Vec<String>>,
-    triggers: Option<Vec<(u32, Option<Box<str>>, Option<Box<str>>)>>,
+    /// Definitions of triggers that have a condition.
+    conditions: Option<Vec<String>>,
+    triggers: Option<Vec<Trigger>>,
 }
 
 pub(super) fn read(lines: &[u8]) -> Result<Catalog, CatalogError> {
@@ -193,6 +203,7 @@ fn take_function(catalog: &mut Catalog, line: FunctionLine) {
         schema: line.schema,
         language: line.language,
         is_volatile: line.volatility == "v",
+        is_method: line.method,
         is_attribute: line.attribute,
         settings: line.settings.unwrap_or_default(),
         source: line.source,
@@ -204,6 +215,7 @@ fn take_function(catalog: &mut Catalog, line: FunctionLine) {
 
 fn take_relation(catalog: &mut Catalog, line: RelationLine) {
     let index = catalog.relations.len();
+    let triggers = line.triggers.into_iter().flatten();
     catalog.relations_by_oid.insert(line.oid, index);
     catalog
         .relations_by_name
@@ -216,11 +228,14 @@ fn take_relation(catalog: &mut Catalog, line: RelationLine) {
         is_guarded: line.guarded,
         children: Vec::new(),
         referrers: Vec::new(),
-        triggers: line.triggers.unwrap_or_default(),
+        triggers: triggers
+            .map(|(function, old, new)| Trigger { function, old, new })
+            .collect(),
         definition: line.definition,
         reading: line.reading.unwrap_or_default(),
         statistics: line.statistics.unwrap_or_default(),
         writing: line.writing.unwrap_or_default(),
+        conditions: line.conditions.unwrap_or_default(),
         queried: Default::default(),
         read: Default::default(),
         written: Default::default(),

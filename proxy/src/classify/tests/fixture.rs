@@ -168,7 +168,8 @@ pub(super) fn catalog_with(more: &[Value]) -> Catalog {
     Catalog::from_lines(lines(more).as_bytes()).expect("the fixture is well formed")
 }
 
-fn lines(more: &[Value]) -> String {
+/// The catalog as a node sends it, with lines of one's own.
+pub(super) fn lines(more: &[Value]) -> String {
     let mut lines = vec![
         json!({"is": "head", "strings": "on", "temporary": false}),
         builtin("s", 100, STEADY),
@@ -201,7 +202,7 @@ pub(super) fn oid_of(name: &str) -> usize {
 pub(super) fn function(oid: u32, name: &str, language: &str, source: &str) -> Value {
     json!({
         "is": "function", "oid": oid, "schema": "public", "name": name, "language": language,
-        "volatility": "v", "attribute": false, "settings": null, "source": source,
+        "volatility": "v", "method": true, "attribute": false, "settings": null, "source": source,
         "symbol": null, "uses": null,
     })
 }
@@ -224,7 +225,7 @@ pub(super) fn relation(oid: u32, name: &str, kind: &str) -> Value {
     json!({
         "is": "relation", "oid": oid, "schema": "public", "name": name, "kind": kind,
         "guarded": false, "definition": null, "reading": [], "statistics": [], "writing": [],
-        "triggers": null,
+        "triggers": null, "conditions": null,
     })
 }
 

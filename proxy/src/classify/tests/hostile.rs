@@ -1,11 +1,15 @@
 //! Texts and objects that hide what they do, or are made to break the parser.
 
-use manifold_core::proof::{Reason, Statement};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use manifold_core::ids::{DatabaseId, ShardId};
+use manifold_core::proof::{Reason, Statement, Verdict};
 use serde_json::json;
 
-use super::fixture::{body, catalog, catalog_with, defined, function, relation, with};
-use super::{check, words};
-use crate::classify::classify;
+use super::fixture::{self, body, catalog, catalog_with, defined, function, relation, with};
+use super::{check, word, words};
+use crate::classify::{Answer, Classifier, Request, classify};
 
 #[test]
 fn finds_what_objects_hide() {
@@ -421,28 +425,85 @@ fn sees_a_function_of_the_databases_own_behind_a_newer_form() {
 
 #[test]
 fn survives_texts_made_to_break_the_parser() {
-    let catalog = catalog();
-    let reason = |text: &[u8]| match &*classify(text, Some(&catalog)).statements {
-        [Statement::Opaque(reason)] => *reason,
-        other => panic!("{other:?}"),
-    };
     let repeated = |piece: &str, times: usize| format!("SELECT {}1", piece.repeat(times));
-    assert_eq!(
-        reason(repeated("1+", 64 << 10).as_bytes()),
-        Reason::Complexity
-    );
-    assert_eq!(reason(repeated("1+", 1_900).as_bytes()), Reason::Complexity);
-    assert_eq!(reason(repeated("(", 10_000).as_bytes()), Reason::Complexity);
-    assert_eq!(reason(repeated("- ", 5_000).as_bytes()), Reason::Complexity);
-    assert_eq!(
-        reason(repeated("NOT ", 15_000).as_bytes()),
-        Reason::Complexity
-    );
-    assert_eq!(reason(&[b'x'; 70 << 10]), Reason::Complexity);
-    assert_eq!(reason(b"SELECT 1\0"), Reason::Syntax);
-    assert_eq!(reason(b"\xff\xfe"), Reason::Syntax);
-    let unions = format!("SELECT 1{}", " UNION SELECT 1".repeat(1_000));
-    assert_eq!(reason(unions.as_bytes()), Reason::Complexity);
+    let chained = |piece: &str, times: usize| format!("SELECT 1{}", piece.repeat(times));
+    let texts = [
+        (repeated("1+", 64 << 10), "opaque:Complexity"),
+        (repeated("1+", 1_900), "opaque:Complexity"),
+        (repeated("1+", 900), "read"),
+        (repeated("(", 10_000), "opaque:Complexity"),
+        (repeated("- ", 5_000), "opaque:Complexity"),
+        (repeated("- ", 900), "read"),
+        (repeated("NOT ", 15_000), "opaque:Complexity"),
+        (repeated("NOT ", 7_000), "opaque:Complexity"),
+        (repeated("CASE WHEN true THEN ", 900), "opaque:Syntax"),
+        (
+            format!(
+                "SELECT {}1{}",
+                "CASE WHEN true THEN ".repeat(500),
+                " END".repeat(500)
+            ),
+            "read",
+        ),
+        (
+            format!("SELECT {}1{}", "abs(".repeat(190), ")".repeat(190)),
+            "read",
+        ),
+        (chained(" UNION SELECT 1", 900), "read"),
+        (chained(" UNION SELECT 1", 3_000), "opaque:Complexity"),
+        (
+            format!("SELECT 1 FROM plain{}", " NATURAL JOIN plain".repeat(900)),
+            "read",
+        ),
+        (format!("SELECT 1 {}", "COLLATE \"C\" ".repeat(900)), "read"),
+        (
+            format!("SELECT 1 {}", "COLLATE \"C\" ".repeat(4_000)),
+            "opaque:Complexity",
+        ),
+        ("x".repeat(70 << 10), "opaque:Complexity"),
+        ("SELECT 1\0".into(), "opaque:Syntax"),
+        ("SELECT 1; ".repeat(5_000), "opaque:Complexity"),
+    ];
+    for ((text, expected), verdict) in texts.iter().zip(classified(texts.iter().map(|(t, _)| t))) {
+        let start: String = text.chars().take(40).collect();
+        let words: Vec<String> = verdict.statements.iter().map(word).collect();
+        assert_eq!(words.join(" "), *expected, "{start}…");
+    }
+}
+
+/// The verdicts of the thread that has the stack for such texts.
+fn classified<'t>(texts: impl Iterator<Item = &'t String>) -> Vec<Arc<Verdict>> {
+    let (answers, received) = channel();
+    let classifier = Classifier::spawn(move |_, answer| drop(answers.send(answer)))
+        .expect("a thread can be started");
+    let (shard, database) = (ShardId(0), DatabaseId(0));
+    let catalog = Request::Catalog {
+        shard,
+        database,
+        lines: fixture::lines(&[]).into_bytes(),
+    };
+    classifier.ask(catalog).expect("there is room");
+    for (text, ticket) in texts.zip(0..) {
+        let text = text.as_bytes().into();
+        let request = Request::Classify {
+            shard,
+            ticket,
+            database,
+            text,
+        };
+        classifier.ask(request).expect("there is room");
+    }
+    drop(classifier);
+    received
+        .iter()
+        .filter_map(|answer| match answer {
+            Answer::Catalog { result, .. } => {
+                assert_eq!(result, Ok(()));
+                None
+            }
+            Answer::Verdict { verdict, .. } => Some(verdict),
+        })
+        .collect()
 }
 
 #[test]
@@ -466,4 +527,102 @@ fn follows_triggers_written_in_reviewed_c() {
     );
     let catalog = catalog_with(&[stamp, table]);
     assert_eq!(words("UPDATE dated SET a = 1", &catalog), "write");
+}
+
+#[test]
+fn sees_calls_that_look_like_columns() {
+    check(&[
+        ("SELECT (0.5).setseed", "opaque:SessionState"),
+        ("SELECT (1).pg_advisory_lock", "opaque:AdvisoryLock"),
+        (
+            "SELECT ('application_name').current_setting",
+            "opaque:Object",
+        ),
+        ("SELECT (1).sneaky", "opaque:SessionState"),
+        ("SELECT ($1).sneaky", "opaque:SessionState"),
+        ("SELECT (1).abs, ('x').length", "read"),
+        (
+            "SELECT (log_id_seq.last_value).nextval FROM log_id_seq",
+            "write",
+        ),
+        ("SELECT p.sneaky FROM plain p", "read"),
+    ]);
+    for text in [
+        "SELECT a.setseed",
+        "SELECT f.a.sneaky",
+        "SELECT (a).dynamic",
+    ] {
+        let catalog = catalog_with(&[body(43_000, "tested", "sql", text)]);
+        assert!(
+            words("SELECT tested()", &catalog).starts_with("opaque"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn sees_what_definitions_evaluate_at_once() {
+    check(&[
+        (
+            "CREATE TABLE t (a int, b int GENERATED ALWAYS AS (sneaky(1)) STORED)",
+            "opaque:SessionState",
+        ),
+        (
+            "CREATE TABLE t (a int CHECK (sneaky(a) > 0))",
+            "opaque:SessionState",
+        ),
+        (
+            "CREATE TABLE t (a int, CHECK (sneaky(a) > 0))",
+            "opaque:SessionState",
+        ),
+        ("CREATE TABLE t (a int DEFAULT sneaky(1))", "define"),
+        (
+            "CREATE TABLE t (a int) PARTITION BY RANGE ((sneaky(a)))",
+            "opaque:SessionState",
+        ),
+        (
+            "CREATE TABLE t PARTITION OF parted FOR VALUES IN (sneaky(1))",
+            "opaque:SessionState",
+        ),
+        (
+            "CREATE TABLE t PARTITION OF parted FOR VALUES FROM (MINVALUE) TO (5)",
+            "define",
+        ),
+        (
+            "ALTER TABLE parted ATTACH PARTITION plain FOR VALUES IN (sneaky(1))",
+            "opaque:SessionState",
+        ),
+        (
+            "ALTER TABLE plain ADD EXCLUDE USING gist (sneaky(a) WITH =)",
+            "opaque:Unrecognised",
+        ),
+        (
+            "ALTER DOMAIN d ADD CHECK (sneaky(VALUE) > 0)",
+            "opaque:SessionState",
+        ),
+        (
+            "CREATE SCHEMA s CREATE TABLE t (a int CHECK (sneaky(a) > 0))",
+            "opaque:SessionState",
+        ),
+    ]);
+}
+
+#[test]
+fn sees_the_condition_of_a_trigger() {
+    let fired = |condition: &str| {
+        let definition = format!(
+            "CREATE TRIGGER t BEFORE UPDATE ON public.picky FOR EACH ROW WHEN ({condition}) \
+             EXECUTE FUNCTION stamp()"
+        );
+        let table = with(
+            relation(43_001, "picky", "r"),
+            &[
+                ("triggers", json!([[20_012, null, null]])),
+                ("conditions", json!([definition])),
+            ],
+        );
+        words("UPDATE picky SET a = 1", &catalog_with(&[table]))
+    };
+    assert_eq!(fired("new.a > old.a"), "write");
+    assert_eq!(fired("sneaky(new.a) > 0"), "opaque:SessionState");
 }

@@ -396,7 +396,10 @@ fn proves_an_operator_by_its_functions() {
         ("SELECT 1 <<< 2", "opaque:SessionState"),
         ("SELECT 1 OPERATOR(public.<<<) 2", "opaque:SessionState"),
         ("SELECT 1 OPERATOR(other.<<<) 2", "read"),
-        ("SELECT * FROM plain ORDER BY a USING <<<", "opaque:SessionState"),
+        (
+            "SELECT * FROM plain ORDER BY a USING <<<",
+            "opaque:SessionState",
+        ),
         ("SELECT !!! 'application_name'", "opaque:Object"),
     ] {
         assert_eq!(words(text, &catalog), expected, "{text}");

@@ -9,12 +9,12 @@ use pg_query::protobuf::node::Node as Tree;
 use pg_query::protobuf::{CoercionForm, FuncCall, IndexElem, Node};
 
 use super::super::builtin;
-use super::super::findings::{Name, Need, Read};
+use super::super::findings::{Name, Need};
 use super::super::setting;
 use super::{Walker, name_of};
 
 impl Walker {
-    pub(in super::super) fn call(&mut self, call: &FuncCall) -> Read {
+    pub(in super::super) fn call(&mut self, call: &FuncCall) -> Result<(), Reason> {
         let FuncCall {
             funcname,
             args,
@@ -43,14 +43,14 @@ impl Walker {
     }
 
     /// Notes a call whose arguments have been checked already.
-    pub(in super::super) fn called(&mut self, funcname: &[Node]) -> Read {
+    pub(in super::super) fn called(&mut self, funcname: &[Node]) -> Result<(), Reason> {
         let name = name_of(funcname)?;
         self.need(Need::Implicit);
         self.need(Need::Call(name));
         Ok(())
     }
 
-    fn check_arguments(&mut self, name: &Name, args: &[Node]) -> Read {
+    fn check_arguments(&mut self, name: &Name, args: &[Node]) -> Result<(), Reason> {
         if !builtin::depends_on_arguments(&name.name) {
             return Ok(());
         }
@@ -70,14 +70,14 @@ impl Walker {
     }
 
     /// An element of an index or of ON CONFLICT.
-    pub(super) fn index_element(&mut self, element: &IndexElem) -> Read {
+    pub(super) fn index_element(&mut self, element: &IndexElem) -> Result<(), Reason> {
         self.maybe(element.expr.as_deref())
     }
 }
 
 /// Settings are the session's own wherever a statement runs, save the one that does not keep shared
 /// requests apart.
-fn check_read(name: &Node) -> Read {
+fn check_read(name: &Node) -> Result<(), Reason> {
     match string(name) {
         Some(name) if !name.eq_ignore_ascii_case("application_name") => Ok(()),
         _ => Err(Reason::SessionState),

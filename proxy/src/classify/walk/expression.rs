@@ -10,11 +10,11 @@ use pg_query::protobuf::{
     AConst, AExpr, AExprKind, CaseExpr, Node, SubLink, SubLinkType, TypeCast, WindowDef,
 };
 
-use super::super::findings::{Need, Read};
+use super::super::findings::Need;
 use super::{Walker, string_of};
 
 impl Walker {
-    pub(super) fn expression(&mut self, tree: &Tree) -> Read {
+    pub(super) fn expression(&mut self, tree: &Tree) -> Result<(), Reason> {
         match tree {
             Tree::AArrayExpr(array) => self.each(&array.elements),
             Tree::AConst(constant) => {
@@ -28,7 +28,7 @@ impl Walker {
             }
             Tree::AIndirection(indirection) => {
                 self.maybe(indirection.arg.as_deref())?;
-                self.indirection(&indirection.indirection)
+                self.indirection(&indirection.indirection, Need::Method)
             }
             Tree::AStar(_) | Tree::CurrentOfExpr(_) | Tree::SetToDefault(_) => Ok(()),
             Tree::BoolExpr(expr) => self.each(&expr.args),
@@ -58,7 +58,7 @@ impl Walker {
                 Ok(())
             }
             Tree::ResTarget(target) => {
-                self.indirection(&target.indirection)?;
+                self.indirection(&target.indirection, Need::Attribute)?;
                 self.maybe(target.val.as_deref())
             }
             Tree::RowExpr(row) => self.each(&row.args),
@@ -84,7 +84,7 @@ impl Walker {
         }
     }
 
-    fn operation(&mut self, operation: &AExpr) -> Read {
+    fn operation(&mut self, operation: &AExpr) -> Result<(), Reason> {
         let AExpr {
             kind,
             name,
@@ -108,7 +108,7 @@ impl Walker {
         self.maybe(rexpr.as_deref())
     }
 
-    fn case(&mut self, case: &CaseExpr) -> Read {
+    fn case(&mut self, case: &CaseExpr) -> Result<(), Reason> {
         if case.arg.is_some() {
             self.plain_operator("=");
         }
@@ -118,21 +118,26 @@ impl Walker {
     }
 
     /// `a.b` is a call of `b(a)` where no column has that name.
-    fn column(&mut self, fields: &[Node]) -> Read {
-        self.indirection(fields.get(1..).unwrap_or_default())
+    fn column(&mut self, fields: &[Node]) -> Result<(), Reason> {
+        let need = if self.is_body {
+            Need::Method
+        } else {
+            Need::Attribute
+        };
+        self.indirection(fields.get(1..).unwrap_or_default(), need)
     }
 
-    fn indirection(&mut self, parts: &[Node]) -> Read {
+    fn indirection(&mut self, parts: &[Node], need: fn(Box<str>) -> Need) -> Result<(), Reason> {
         for part in parts {
             match string_of(part) {
-                Some(name) => self.need(Need::Attribute(name.into())),
+                Some(name) => self.need(need(name.into())),
                 None => self.node(part)?,
             }
         }
         Ok(())
     }
 
-    fn sub_link(&mut self, link: &SubLink) -> Read {
+    fn sub_link(&mut self, link: &SubLink) -> Result<(), Reason> {
         let SubLink {
             sub_link_type,
             testexpr,
@@ -149,12 +154,12 @@ impl Walker {
         self.maybe(subselect.as_deref())
     }
 
-    fn cast(&mut self, cast: &TypeCast) -> Read {
+    fn cast(&mut self, cast: &TypeCast) -> Result<(), Reason> {
         self.maybe_type(cast.type_name.as_ref())?;
         self.maybe(cast.arg.as_deref())
     }
 
-    pub(super) fn window(&mut self, window: &WindowDef) -> Read {
+    pub(super) fn window(&mut self, window: &WindowDef) -> Result<(), Reason> {
         let WindowDef {
             partition_clause,
             order_clause,

@@ -10,11 +10,11 @@ use pg_query::protobuf::{
     JsonTableColumn, JsonTablePathSpec, JsonValueExpr, Node,
 };
 
-use super::super::findings::{Need, Read};
+use super::super::findings::Need;
 use super::Walker;
 
 impl Walker {
-    pub(super) fn json(&mut self, tree: &Tree) -> Read {
+    pub(super) fn json(&mut self, tree: &Tree) -> Result<(), Reason> {
         self.need(Need::Implicit);
         match tree {
             Tree::IndexElem(element) => self.index_element(element),
@@ -75,7 +75,7 @@ impl Walker {
         self.need(Need::Absent(name.into()));
     }
 
-    fn json_function(&mut self, function: &JsonFuncExpr) -> Read {
+    fn json_function(&mut self, function: &JsonFuncExpr) -> Result<(), Reason> {
         for name in ["json_exists", "json_query", "json_value"] {
             self.absent(name);
         }
@@ -87,30 +87,30 @@ impl Walker {
         self.json_behavior(function.on_error.as_deref())
     }
 
-    fn json_pair(&mut self, pair: &JsonKeyValue) -> Read {
+    fn json_pair(&mut self, pair: &JsonKeyValue) -> Result<(), Reason> {
         self.maybe(pair.key.as_deref())?;
         self.json_value(pair.value.as_deref())
     }
 
-    fn json_value(&mut self, value: Option<&JsonValueExpr>) -> Read {
+    fn json_value(&mut self, value: Option<&JsonValueExpr>) -> Result<(), Reason> {
         let Some(value) = value else { return Ok(()) };
         self.maybe(value.raw_expr.as_deref())?;
         self.maybe(value.formatted_expr.as_deref())
     }
 
-    fn json_output(&mut self, output: Option<&JsonOutput>) -> Read {
+    fn json_output(&mut self, output: Option<&JsonOutput>) -> Result<(), Reason> {
         self.maybe_type(output.and_then(|output| output.type_name.as_ref()))
     }
 
-    fn json_behavior(&mut self, behavior: Option<&JsonBehavior>) -> Read {
+    fn json_behavior(&mut self, behavior: Option<&JsonBehavior>) -> Result<(), Reason> {
         self.maybe(behavior.and_then(|behavior| behavior.expr.as_deref()))
     }
 
-    fn json_path(&mut self, path: Option<&JsonTablePathSpec>) -> Read {
+    fn json_path(&mut self, path: Option<&JsonTablePathSpec>) -> Result<(), Reason> {
         self.maybe(path.and_then(|path| path.string.as_deref()))
     }
 
-    fn json_aggregate(&mut self, aggregate: Option<&JsonAggConstructor>) -> Read {
+    fn json_aggregate(&mut self, aggregate: Option<&JsonAggConstructor>) -> Result<(), Reason> {
         let Some(aggregate) = aggregate else {
             return Ok(());
         };
@@ -123,7 +123,7 @@ impl Walker {
             .map_or(Ok(()), |window| self.window(window))
     }
 
-    pub(super) fn json_table(&mut self, table: &JsonTable) -> Read {
+    pub(super) fn json_table(&mut self, table: &JsonTable) -> Result<(), Reason> {
         self.need(Need::Implicit);
         self.absent("json_table");
         self.json_value(table.context_item.as_deref())?;
@@ -133,7 +133,7 @@ impl Walker {
         self.json_columns(&table.columns)
     }
 
-    fn json_columns(&mut self, columns: &[Node]) -> Read {
+    fn json_columns(&mut self, columns: &[Node]) -> Result<(), Reason> {
         for column in columns {
             match &column.node {
                 Some(Tree::JsonTableColumn(column)) => self.json_column(column)?,
@@ -143,7 +143,7 @@ impl Walker {
         Ok(())
     }
 
-    fn json_column(&mut self, column: &JsonTableColumn) -> Read {
+    fn json_column(&mut self, column: &JsonTableColumn) -> Result<(), Reason> {
         self.maybe_type(column.type_name.as_ref())?;
         self.json_path(column.pathspec.as_deref())?;
         self.json_behavior(column.on_empty.as_deref())?;

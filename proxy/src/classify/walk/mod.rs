@@ -16,7 +16,7 @@ use manifold_core::proof::Reason;
 use pg_query::protobuf::node::Node as Tree;
 use pg_query::protobuf::{Node, RangeVar, TypeName};
 
-use super::findings::{Effect, Findings, Name, Need, Read, names_the_clock};
+use super::findings::{Effect, Findings, Name, Need, names_the_clock};
 
 /// How deep a tree may be; the parser's own bounds are far below.
 const DEPTH_MAX: u32 = 2_000;
@@ -28,35 +28,38 @@ pub(super) struct Walker {
     pub findings: Findings,
     /// Names of common table expressions and transition tables in scope, innermost last.
     scope: Vec<Box<str>>,
+    /// In a body a column may be a parameter, of any type.
+    is_body: bool,
     depth: u32,
 }
 
 impl Walker {
-    /// A walker that takes these names for tables of the trigger's.
-    pub(super) fn with_transitions<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+    /// A walker for a function's body that takes these names for tables of the trigger's.
+    pub(super) fn for_body(names: &[&str]) -> Self {
         Self {
-            scope: names.map(Into::into).collect(),
+            scope: names.iter().map(|name| Box::from(*name)).collect(),
+            is_body: true,
             ..Self::default()
         }
     }
 
     /// Reads each of several nodes.
-    pub(super) fn each(&mut self, nodes: &[Node]) -> Read {
+    pub(super) fn each(&mut self, nodes: &[Node]) -> Result<(), Reason> {
         nodes.iter().try_for_each(|node| self.node(node))
     }
 
     /// Reads a node if there is one.
-    pub(super) fn maybe(&mut self, node: Option<&Node>) -> Read {
+    pub(super) fn maybe(&mut self, node: Option<&Node>) -> Result<(), Reason> {
         node.map_or(Ok(()), |node| self.node(node))
     }
 
     /// Reads a node.
-    pub(super) fn node(&mut self, node: &Node) -> Read {
+    pub(super) fn node(&mut self, node: &Node) -> Result<(), Reason> {
         node.node.as_ref().map_or(Ok(()), |tree| self.tree(tree))
     }
 
     /// Reads a query, a writing statement, an item of FROM or an expression.
-    pub(super) fn tree(&mut self, tree: &Tree) -> Read {
+    pub(super) fn tree(&mut self, tree: &Tree) -> Result<(), Reason> {
         if self.depth >= DEPTH_MAX {
             return Err(Reason::Complexity);
         }
@@ -72,7 +75,7 @@ impl Walker {
             | Tree::RangeSubselect(_)
             | Tree::RangeTableSample(_)
             | Tree::RangeVar(_)
-            | Tree::JsonTable(_) => self.from_item(tree),
+            | Tree::JsonTable(_) => self.table_item(tree),
             _ => self.expression(tree),
         };
         self.depth -= 1;
@@ -84,7 +87,7 @@ impl Walker {
     }
 
     /// Notes an operator by its parts, the symbol last.
-    fn operator(&mut self, parts: &[Node]) -> Read {
+    fn operator(&mut self, parts: &[Node]) -> Result<(), Reason> {
         let name = name_of(parts)?;
         self.need(Need::Implicit);
         self.need(Need::Operator(name));
@@ -97,7 +100,7 @@ impl Walker {
     }
 
     /// Notes a type. Types are proven all together, save that a temporary one is its session's.
-    fn type_name(&mut self, name: &TypeName) -> Read {
+    fn type_name(&mut self, name: &TypeName) -> Result<(), Reason> {
         let TypeName {
             names,
             typmods,
@@ -110,7 +113,7 @@ impl Walker {
         self.each(array_bounds)
     }
 
-    fn maybe_type(&mut self, name: Option<&TypeName>) -> Read {
+    fn maybe_type(&mut self, name: Option<&TypeName>) -> Result<(), Reason> {
         name.map_or(Ok(()), |name| self.type_name(name))
     }
 
@@ -123,7 +126,7 @@ impl Walker {
     }
 
     /// Notes a relation that is written to.
-    pub(super) fn target(&mut self, relation: Option<&RangeVar>) -> Read {
+    pub(super) fn target(&mut self, relation: Option<&RangeVar>) -> Result<(), Reason> {
         let name = relation_name(relation.ok_or(Reason::Unrecognised)?)?;
         self.findings.raise(Effect::Write);
         self.need(Need::Implicit);
@@ -132,7 +135,7 @@ impl Walker {
     }
 
     /// Notes a relation that is read and is no common table expression.
-    pub(super) fn relation(&mut self, relation: &RangeVar) -> Read {
+    pub(super) fn relation(&mut self, relation: &RangeVar) -> Result<(), Reason> {
         let name = relation_name(relation)?;
         self.need(Need::Implicit);
         self.need(Need::Relation(name));
@@ -141,7 +144,7 @@ impl Walker {
 }
 
 /// The name of a relation. The name of the database, if given, must be this one's anyway.
-pub(super) fn relation_name(relation: &RangeVar) -> Read<Name> {
+pub(super) fn relation_name(relation: &RangeVar) -> Result<Name, Reason> {
     let schema = Some(relation.schemaname.as_str()).filter(|schema| !schema.is_empty());
     schema.map_or(Ok(()), check_part)?;
     check_part(&relation.relname)?;
@@ -152,7 +155,7 @@ pub(super) fn relation_name(relation: &RangeVar) -> Read<Name> {
 }
 
 /// The name that a list of parts spells.
-pub(super) fn name_of(parts: &[Node]) -> Read<Name> {
+pub(super) fn name_of(parts: &[Node]) -> Result<Name, Reason> {
     check_parts(parts)?;
     let mut parts = parts.iter().rev().map(string_of);
     let name = parts.next().flatten().ok_or(Reason::Unrecognised)?;
@@ -172,13 +175,13 @@ pub(super) fn string_of(node: &Node) -> Option<&str> {
 }
 
 /// Whether none of the parts of a name leads to something temporary or cannot be compared.
-pub(super) fn check_parts(parts: &[Node]) -> Read {
+pub(super) fn check_parts(parts: &[Node]) -> Result<(), Reason> {
     parts.iter().filter_map(string_of).try_for_each(check_part)
 }
 
 /// PostgreSQL folds letters beyond ASCII by the database's locale and the text may be in another
 /// encoding than the catalog, so that such names cannot be compared here.
-fn check_part(part: &str) -> Read {
+fn check_part(part: &str) -> Result<(), Reason> {
     if is_temporary(part) {
         return Err(Reason::Temporary);
     }

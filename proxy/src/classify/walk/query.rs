@@ -10,12 +10,12 @@ use pg_query::protobuf::{
     WithClause,
 };
 
-use super::super::findings::{Effect, Name, Need, Read};
+use super::super::findings::{Effect, Name, Need};
 use super::{Walker, name_of};
 
 impl Walker {
     /// Reads a SELECT without INTO.
-    pub(in super::super) fn select(&mut self, select: &SelectStmt) -> Read {
+    pub(in super::super) fn select(&mut self, select: &SelectStmt) -> Result<(), Reason> {
         let SelectStmt {
             distinct_clause,
             into_clause,
@@ -67,7 +67,7 @@ impl Walker {
         Ok(())
     }
 
-    fn nested_select(&mut self, select: &SelectStmt) -> Read {
+    fn nested_select(&mut self, select: &SelectStmt) -> Result<(), Reason> {
         if self.depth >= super::DEPTH_MAX {
             return Err(Reason::Complexity);
         }
@@ -79,7 +79,7 @@ impl Walker {
 
     /// Reads the queries of WITH and leaves their names in scope: each sees those before it, and
     /// with RECURSIVE all.
-    pub(super) fn with(&mut self, with: Option<&WithClause>) -> Read {
+    pub(super) fn with(&mut self, with: Option<&WithClause>) -> Result<(), Reason> {
         let Some(with) = with else { return Ok(()) };
         if with.recursive {
             for node in &with.ctes {
@@ -100,14 +100,14 @@ impl Walker {
         Ok(())
     }
 
-    fn cycle(&mut self, cycle: &CteCycleClause) -> Read {
+    fn cycle(&mut self, cycle: &CteCycleClause) -> Result<(), Reason> {
         self.plain_operator("=");
         self.plain_operator("<>");
         self.maybe(cycle.cycle_mark_value.as_deref())?;
         self.maybe(cycle.cycle_mark_default.as_deref())
     }
 
-    pub(super) fn from_item(&mut self, tree: &Tree) -> Read {
+    pub(super) fn table_item(&mut self, tree: &Tree) -> Result<(), Reason> {
         match tree {
             Tree::JoinExpr(join) => self.join(join),
             Tree::JsonTable(table) => self.json_table(table),
@@ -120,7 +120,7 @@ impl Walker {
         }
     }
 
-    fn join(&mut self, join: &JoinExpr) -> Read {
+    fn join(&mut self, join: &JoinExpr) -> Result<(), Reason> {
         let JoinExpr {
             is_natural,
             larg,
@@ -138,7 +138,7 @@ impl Walker {
     }
 
     /// Each function comes as a list of the call and its column definitions.
-    fn range_function(&mut self, function: &RangeFunction) -> Read {
+    fn range_function(&mut self, function: &RangeFunction) -> Result<(), Reason> {
         let RangeFunction {
             functions,
             coldeflist,
@@ -149,7 +149,7 @@ impl Walker {
     }
 
     /// Reads definitions of columns: names and types.
-    pub(super) fn columns(&mut self, columns: &[Node]) -> Read {
+    pub(super) fn columns(&mut self, columns: &[Node]) -> Result<(), Reason> {
         for column in columns {
             match &column.node {
                 Some(Tree::ColumnDef(column)) => self.maybe_type(column.type_name.as_ref())?,
@@ -159,7 +159,7 @@ impl Walker {
         Ok(())
     }
 
-    fn sample(&mut self, sample: &RangeTableSample) -> Read {
+    fn sample(&mut self, sample: &RangeTableSample) -> Result<(), Reason> {
         let RangeTableSample {
             relation,
             method,
@@ -175,7 +175,7 @@ impl Walker {
     }
 }
 
-fn cte_of(node: &Node) -> Read<&CommonTableExpr> {
+fn cte_of(node: &Node) -> Result<&CommonTableExpr, Reason> {
     match &node.node {
         Some(Tree::CommonTableExpr(cte)) => Ok(cte),
         _ => Err(Reason::Unrecognised),

@@ -9,11 +9,10 @@ use pg_query::protobuf::{
     UpdateStmt,
 };
 
-use super::super::findings::Read;
 use super::Walker;
 
 impl Walker {
-    pub(super) fn insert(&mut self, insert: &InsertStmt) -> Read {
+    pub(super) fn insert(&mut self, insert: &InsertStmt) -> Result<(), Reason> {
         let InsertStmt {
             relation,
             cols,
@@ -36,7 +35,7 @@ impl Walker {
         Ok(())
     }
 
-    fn conflict(&mut self, conflict: &OnConflictClause) -> Read {
+    fn conflict(&mut self, conflict: &OnConflictClause) -> Result<(), Reason> {
         let OnConflictClause {
             action: _,
             infer,
@@ -52,7 +51,7 @@ impl Walker {
         self.maybe(where_clause.as_deref())
     }
 
-    pub(super) fn update(&mut self, update: &UpdateStmt) -> Read {
+    pub(super) fn update(&mut self, update: &UpdateStmt) -> Result<(), Reason> {
         let UpdateStmt {
             relation,
             target_list,
@@ -72,7 +71,7 @@ impl Walker {
         Ok(())
     }
 
-    pub(super) fn delete(&mut self, delete: &DeleteStmt) -> Read {
+    pub(super) fn delete(&mut self, delete: &DeleteStmt) -> Result<(), Reason> {
         let DeleteStmt {
             relation,
             using_clause,
@@ -90,7 +89,7 @@ impl Walker {
         Ok(())
     }
 
-    pub(super) fn merge(&mut self, merge: &MergeStmt) -> Read {
+    pub(super) fn merge(&mut self, merge: &MergeStmt) -> Result<(), Reason> {
         let MergeStmt {
             relation,
             source_relation,
@@ -115,13 +114,13 @@ impl Walker {
         Ok(())
     }
 
-    fn merge_when(&mut self, when: &MergeWhenClause) -> Read {
+    fn merge_when(&mut self, when: &MergeWhenClause) -> Result<(), Reason> {
         self.maybe(when.condition.as_deref())?;
         self.each(&when.target_list)?;
         self.each(&when.values)
     }
 
-    fn returning(&mut self, returning: Option<&ReturningClause>) -> Read {
+    fn returning(&mut self, returning: Option<&ReturningClause>) -> Result<(), Reason> {
         returning.map_or(Ok(()), |returning| self.each(&returning.exprs))
     }
 }
