@@ -108,7 +108,7 @@
 //!    receive.
 //! 3. A send is tried at the begin of the next pass. Only when the kernel takes no more is the
 //!    socket watched for more room, and only until the buffer is sent.
-//! 4. `Close` shuts it down and closes it at once; the next pass delivers `Sent` and `Closed`.
+//! 4. `Close` closes it at once; the next pass delivers `Sent` and `Closed`.
 //!
 //! # Who owns which memory, until when
 //!

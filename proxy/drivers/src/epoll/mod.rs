@@ -297,12 +297,9 @@ impl Epoll {
         self.retry_accept();
     }
 
-    /// Shuts a socket down and closes it. Closing ends the watching, too.
+    /// Closes a socket, which ends the watching, too. Hands out what was being sent.
     fn remove(&mut self, place: Place) -> Option<Sending> {
         let (_, connection) = self.table.remove(place)?;
-        if let Some(socket) = &connection.socket {
-            socket::shutdown(socket);
-        }
         connection.sending
     }
 

@@ -88,7 +88,8 @@ conformance! {
         wakes_when_another_thread_rings
         keeps_a_ring_until_the_next_wait
         waits_as_long_as_it_is_told
-        spins_before_it_sleeps;
+        spins_before_it_sleeps
+        submits_before_it_spins;
 }
 
 /// Where the kernel offers no io_uring, its half of the suite says so and passes.

@@ -63,6 +63,27 @@ pub fn waits_as_long_as_it_is_told(kind: Kind) {
     assert!(difference < MOMENT, "the clock is off by {difference:?}");
 }
 
+/// What was submitted is not held back by the spinning.
+pub fn submits_before_it_spins(kind: Kind) {
+    let spin = MOMENT * 50;
+    let mut core = Core::open_with(
+        kind,
+        &Config {
+            spin: Some(spin),
+            ..Config::default()
+        },
+    );
+    core.is_echo = true;
+    let address = core.listen_tcp();
+    let mut client = client(address);
+    client.write_all(b"x").unwrap();
+    let begin = Instant::now();
+    while core.driver.counters().bytes_sent == 0 {
+        core.pass(Some(spin));
+    }
+    assert!(begin.elapsed() < spin, "{:?}", begin.elapsed());
+}
+
 pub fn spins_before_it_sleeps(kind: Kind) {
     let mut core = Core::open_with(
         kind,
