@@ -14,8 +14,8 @@ use crate::classify::findings::Trigger;
 /// Who is referred to, who refers, and whether changes are carried over.
 type ForeignKey = (u32, u32, bool);
 
-/// A trigger's function by number, and two texts that go with it, where there are any.
-type Trigger = (u32, Option<Box<str>>, Option<Box<str>>);
+/// A trigger: its function by number and its transition tables, OLD and NEW.
+type TriggerRow = (u32, Option<Box<str>>, Option<Box<str>>);
 
 /// A line.
 #[derive(Deserialize)]
@@ -90,7 +90,7 @@ struct RelationLine {
     writing: Option<Vec<String>>,
     /// Definitions of triggers that have a condition.
     conditions: Option<Vec<String>>,
-    triggers: Option<Vec<Trigger>>,
+    triggers: Option<Vec<TriggerRow>>,
 }
 
 pub(super) fn read(lines: &[u8]) -> Result<Catalog, CatalogError> {
