@@ -67,8 +67,8 @@
 //!
 //! # What the core can rely on beyond the seam
 //!
-//! - After `Close` only `Sent` and `Closed` come. A `Send` that is submitted in the same pass as the
-//!   `Close` after it has sent nothing: whoever wants bytes to arrive waits for `Sent`.
+//! - After `Close` only `Sent` and `Closed` come. A `Send` that is submitted in the same pass as
+//!   the `Close` after it has sent nothing: whoever wants bytes to arrive waits for `Sent`.
 //! - After `Pause` up to one burst of bytes (132 KiB with the default buffers) may still come, with
 //!   io_uring only. While paused, the end or the breaking of a connection is not noticed unless
 //!   something is being sent; `Resume` brings it.
@@ -84,9 +84,9 @@
 //!
 //! # The life of a socket with io_uring
 //!
-//! 1. A multishot accept brings it, or a connect is queued. It stays *blocking*, so that
-//!    no kernel has a reason to answer EAGAIN rather than wait. A unix socket is connected on the spot, in both
-//!    drivers.
+//! 1. A multishot accept brings it, or a connect is queued. It stays *blocking*, so that no kernel
+//!    has a reason to answer EAGAIN rather than wait. A unix socket is connected on the spot, in
+//!    both drivers.
 //! 2. One multishot receive is armed for as long as it lives; each completion names a buffer of the
 //!    ring that all sockets share. `Pause` cancels it, and waits for both completions in whichever
 //!    order they come; if the kernel claims to know nothing of a receive that has not ended, it is
@@ -94,28 +94,28 @@
 //!    of the pass, when the buffers are back.
 //! 3. One send at most is in the kernel, of at most 256 KiB; the rest of the buffer follows when it
 //!    has completed. Two at a time could overtake each other.
-//! 4. `Close` shuts the socket down with the system call, so that receive and send end; a connect is
-//!    cancelled instead. When `in_flight` is zero, and not before, the socket is closed, the index is free, and `Closed` is delivered. If
-//!    the receive took out bytes after the shutdown, the close resets the connection, as it does by
-//!    itself with bytes that nobody took.
+//! 4. `Close` shuts the socket down with the system call, so that receive and send end; a connect
+//!    is cancelled instead. When `in_flight` is zero, and not before, the socket is closed, the
+//!    index is free, and `Closed` is delivered. If the receive took out bytes after the shutdown,
+//!    the close resets the connection, as it does by itself with bytes that nobody took.
 //!
 //! # The life of a socket with epoll
 //!
 //! 1. `accept4` brings it, or a connect that does not wait; it is watched from then on for as long
 //!    as it lives, edge-triggered.
-//! 2. What is reported is remembered until a receive has emptied the socket; a pass receives at most
-//!    132 KiB from one socket, and the rest after everybody else's turn. `Pause` only ceases to
-//!    receive.
+//! 2. What is reported is remembered until a receive has emptied the socket; a pass receives at
+//!    most 132 KiB from one socket, and the rest after everybody else's turn. `Pause` only ceases
+//!    to receive.
 //! 3. A send is tried at the begin of the next pass. Only when the kernel takes no more is the
 //!    socket watched for more room, and only until the buffer is sent.
 //! 4. `Close` closes it at once; the next pass delivers `Sent` and `Closed`.
 //!
 //! # Who owns which memory, until when
 //!
-//! - **What is sent**: [`Operation::Send`] moves the buffer into the connection's entry, where nobody
-//!   touches it. With io_uring it leaves the entry only with the last completion of its sends; the
-//!   entry leaves the table only at zero operations in flight. The table may move the vector, which
-//!   does not move the bytes.
+//! - **What is sent**: [`Operation::Send`] moves the buffer into the connection's entry, where
+//!   nobody touches it. With io_uring it leaves the entry only with the last completion of its
+//!   sends; the entry leaves the table only at zero operations in flight. The table may move the
+//!   vector, which does not move the bytes.
 //! - **What is received**: a buffer of the ring is the kernel's from the store that publishes it to
 //!   the completion that names it. From there it is ours until the next publication, which is the
 //!   last act of a pass; the slice in `Received` borrows from the driver and ends before that.
@@ -124,8 +124,8 @@
 //! - **Late completions**: `user_data` carries kind, generation and index. The generation is the
 //!   driver's own, so that a fresh core may begin with the ids of the last. A completion of another
 //!   generation is counted; if it names a buffer, the buffer goes back.
-//! - **The end**: dropping a driver cancels everything and waits; memory that the kernel might still
-//!   write to is rather lost than freed.
+//! - **The end**: dropping a driver cancels everything and waits; memory that the kernel might
+//!   still write to is rather lost than freed.
 //! - With epoll the kernel sees memory of ours only during a system call.
 
 mod accept;

@@ -1,7 +1,7 @@
 //! What each operation begins.
 //!
-//! Knows nothing of completions. Invariant: nothing is delivered here; what an operation leads to by
-//! itself is due with the next pass.
+//! Knows nothing of completions. Invariant: nothing is delivered here; what an operation leads to
+//! by itself is due with the next pass.
 
 use std::os::fd::OwnedFd;
 
