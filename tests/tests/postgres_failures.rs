@@ -42,87 +42,91 @@ enum Fate {
     Unknown,
 }
 
-#[test]
-fn loses_and_doubles_nothing_when_the_node_is_killed() {
-    let node = Node::start(&NodeOptions::default());
+/// How many writes have gone through, for whoever wants to disturb them.
+struct Progress<'a>(&'a AtomicU64);
+
+impl Progress<'_> {
+    /// Waits until so many more writes have gone through, but not for ever: what stands still is
+    /// found by the ledger.
+    fn wait(&self, more: u64) {
+        let goal = self.0.load(Ordering::Relaxed) + more;
+        wait_for(Duration::from_secs(20), || {
+            (self.0.load(Ordering::Relaxed) >= goal).then_some(())
+        });
+    }
+}
+
+/// Writes to a ledger through every place while something happens, and checks the ledger.
+fn keep_ledger(node: &Node, event: impl Fn(&Progress<'_>)) {
     for place in places(
-        &node,
+        node,
         &ProxyOptions {
             connections_max: 6,
             ..Default::default()
         },
     ) {
         node.execute("drop table if exists ledger; create table ledger (id bigint)");
-        let fates = write_while(&place.target, 24, || {
-            for _ in 0..3 {
-                thread::sleep(Duration::from_millis(400));
-                node.crash();
-                thread::sleep(Duration::from_millis(100));
-                node.launch();
-            }
-            thread::sleep(Duration::from_millis(400));
-        });
-        check_ledger(&node, &fates, place.name);
+        let fates = write_while(&place.target, 24, &event);
+        check_ledger(node, &fates, place.name);
     }
+}
+
+#[test]
+fn loses_and_doubles_nothing_when_the_node_is_killed() {
+    let node = Node::start(&NodeOptions::default());
+    keep_ledger(&node, |progress| {
+        for _ in 0..3 {
+            progress.wait(60);
+            node.crash();
+            node.launch();
+        }
+        progress.wait(60);
+    });
 }
 
 #[test]
 fn loses_and_doubles_nothing_when_upstreams_are_terminated() {
     let node = Node::start(&NodeOptions::default());
-    for place in places(
-        &node,
-        &ProxyOptions {
-            connections_max: 6,
-            ..Default::default()
-        },
-    ) {
-        node.execute("drop table if exists ledger; create table ledger (id bigint)");
-        let mut admin = node.admin("template1");
-        let fates = write_while(&place.target, 24, || {
-            for _ in 0..15 {
-                thread::sleep(Duration::from_millis(60));
-                admin.query(
-                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'postgres'",
-                );
-            }
-        });
-        check_ledger(&node, &fates, place.name);
-    }
+    let mut admin = node.admin("template1");
+    let admin = std::sync::Mutex::new(&mut admin);
+    keep_ledger(&node, |progress| {
+        for _ in 0..10 {
+            progress.wait(30);
+            admin.lock().expect("one at a time").query(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'postgres'",
+            );
+        }
+        progress.wait(60);
+    });
 }
 
 #[test]
 fn loses_and_doubles_nothing_across_a_restart() {
     let node = Node::start(&NodeOptions::default());
-    for place in places(
-        &node,
-        &ProxyOptions {
-            connections_max: 6,
-            ..Default::default()
-        },
-    ) {
-        node.execute("drop table if exists ledger; create table ledger (id bigint)");
-        let fates = write_while(&place.target, 24, || {
-            thread::sleep(Duration::from_millis(300));
-            node.stop();
-            node.launch();
-            thread::sleep(Duration::from_millis(300));
-        });
-        check_ledger(&node, &fates, place.name);
-    }
+    keep_ledger(&node, |progress| {
+        progress.wait(60);
+        node.stop();
+        node.launch();
+        progress.wait(60);
+    });
 }
 
 /// Lets clients write while something happens; the fate of every write.
-fn write_while(target: &Target, clients: u64, event: impl FnOnce()) -> BTreeMap<u64, Fate> {
+fn write_while(
+    target: &Target,
+    clients: u64,
+    event: impl Fn(&Progress<'_>),
+) -> BTreeMap<u64, Fate> {
     let over = AtomicBool::new(false);
-    let next = AtomicU64::new(1);
+    let (next, done) = (AtomicU64::new(1), AtomicU64::new(0));
     thread::scope(|scope| {
         let writers: Vec<_> = (0..clients)
             .map(|client| {
-                let (over, next) = (&over, &next);
-                scope.spawn(move || write_until_over(target, client, over, next))
+                let (over, next, done) = (&over, &next, &done);
+                scope.spawn(move || write_until_over(target, client, over, next, done))
             })
             .collect();
-        event();
+        event(&Progress(&done));
         over.store(true, Ordering::Relaxed);
         writers
             .into_iter()
@@ -137,6 +141,7 @@ fn write_until_over(
     client: u64,
     over: &AtomicBool,
     next: &AtomicU64,
+    done: &AtomicU64,
 ) -> Vec<(u64, Fate)> {
     let mut fates = Vec::new();
     let mut wire = patient(target);
@@ -156,6 +161,7 @@ fn write_until_over(
         };
         let (fate, alive) = write_once(&mut wire, &bytes, ready);
         fates.push((id, fate));
+        done.fetch_add(u64::from(fate == Fate::Acknowledged), Ordering::Relaxed);
         if !alive {
             wire = patient(target);
         }

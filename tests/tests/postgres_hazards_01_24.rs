@@ -232,7 +232,7 @@ fn hazard_07_notices_settings_that_functions_change() {
 
 #[test]
 fn hazard_08_shows_each_tenant_its_own_rows() {
-    compare_with(&Setup::connections(2), |stage| {
+    compare_with(&Setup::connections(6), |stage| {
         let mut admin = stage.client("admin");
         admin.query(
             stage,
@@ -519,7 +519,7 @@ fn hazard_18_reports_a_statement_that_no_longer_parses_as_the_clients_own() {
 
 #[test]
 fn hazard_19_prepares_afresh_what_a_change_made_stale() {
-    two(1, |stage, a, b| {
+    two(3, |stage, a, b| {
         a.query(stage, "create table t (v int); insert into t values (1)");
         let prepare = [parse("s", "select * from t", &[]), sync()].concat();
         a.units(stage, "a prepares", &prepare, 1);
@@ -634,7 +634,7 @@ fn hazard_22_feeds_no_copy_with_a_neighbours_requests() {
 
 #[test]
 fn hazard_23_swallows_late_data_of_a_failed_copy() {
-    two(1, |stage, a, b| {
+    two(3, |stage, a, b| {
         a.query(stage, "create table t (v int)");
         a.send(
             stage,
@@ -658,7 +658,7 @@ fn hazard_24_cancels_only_its_own_request() {
             thread::sleep(Duration::from_millis(60));
             let begin = Instant::now();
             a.wire.cancel();
-            assert_eq!(a.ready(stage, 1).sqlstate(), "57014");
+            assert_eq!(a.wire.until_ready(1).sqlstate(), "57014");
             assert!(begin.elapsed() < Duration::from_secs(5));
             assert_eq!(b.ready(stage, 30).sqlstates().len(), 0);
             a.wire.cancel();

@@ -312,7 +312,7 @@ fn keeps_settings_of_transactions_inside_them() {
 
 #[test]
 fn sets_by_every_way_that_protocol_and_language_know() {
-    compare_with(&Setup::connections(1), |stage| {
+    compare_with(&Setup::connections(3), |stage| {
         let mut a = stage.client("a");
         let mut b = stage.client("b");
         a.extended(stage, "set datestyle = 'SQL, DMY'", &[]);

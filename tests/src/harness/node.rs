@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use super::login::Login;
 use super::process::{
-    Folder, Process, descendants, free_port, give_away, run, signal_pid, unprivileged, wait_for,
+    Folder, Process, descendants, free_port, give_away, run, signal_pid, stop_all, unprivileged,
+    wait_for,
 };
 use super::wire::{Target, Wire};
 
@@ -146,14 +147,14 @@ impl Node {
 
     /// Kills all its processes at once, as a power cut would.
     pub fn crash(&self) {
-        let mut process = self
+        let process = self
             .process
             .lock()
             .expect("no panic here")
             .take()
             .expect("it runs");
-        // Stopped first, so that it cannot start another child between listing and killing.
-        process.signal(libc::SIGSTOP);
+        // Stopped first, so that no child is started between listing and killing.
+        stop_all(process.pid());
         for pid in descendants(process.pid()) {
             signal_pid(pid, libc::SIGKILL);
         }
@@ -173,12 +174,24 @@ impl Node {
 
     /// Makes all its processes hang.
     pub fn freeze(&self) {
-        self.signal_all(libc::SIGSTOP);
+        stop_all(
+            self.process
+                .lock()
+                .expect("no panic here")
+                .as_ref()
+                .expect("it runs")
+                .pid(),
+        );
     }
 
     /// Lets them go on.
     pub fn thaw(&self) {
-        self.signal_all(libc::SIGCONT);
+        let mut process = self.process.lock().expect("no panic here");
+        let process = process.as_mut().expect("it runs");
+        process.signal(libc::SIGCONT);
+        descendants(process.pid())
+            .into_iter()
+            .for_each(|pid| signal_pid(pid, libc::SIGCONT));
     }
 
     /// Reads its configuration files again.
@@ -189,16 +202,6 @@ impl Node {
             .as_mut()
             .expect("it runs")
             .signal(libc::SIGHUP);
-    }
-
-    /// Signals its first process and all that came from it.
-    fn signal_all(&self, signal: i32) {
-        let mut process = self.process.lock().expect("no panic here");
-        let process = process.as_mut().expect("it runs");
-        process.signal(signal);
-        for pid in descendants(process.pid()) {
-            signal_pid(pid, signal);
-        }
     }
 }
 

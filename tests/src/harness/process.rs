@@ -210,16 +210,34 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// The parent of a process, from the fourth field of its status line.
+/// The parent of a process.
 fn parent_of(pid: u32) -> Option<u32> {
+    status_field(pid, 1)?.parse().ok()
+}
+
+/// Whether a process is stopped by a signal, or gone.
+fn is_stopped(pid: u32) -> bool {
+    status_field(pid, 0).is_none_or(|state| state == "T" || state == "Z")
+}
+
+/// A field of a process's status line, counted from its state.
+fn status_field(pid: u32, index: usize) -> Option<String> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in brackets and may hold anything.
-    line.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    // In front of it is the program's name in brackets, which may hold anything.
+    let (_, fields) = line.rsplit_once(')')?;
+    fields.split_whitespace().nth(index).map(str::to_owned)
+}
+
+/// Stops a process and all its descendants, those too that are forked meanwhile.
+pub fn stop_all(pid: u32) {
+    let stopped = wait_for(Duration::from_secs(20), || {
+        let mut all = descendants(pid);
+        all.push(pid);
+        all.retain(|pid| !is_stopped(*pid));
+        all.iter().for_each(|pid| signal_pid(*pid, libc::SIGSTOP));
+        all.is_empty().then_some(())
+    });
+    assert!(stopped.is_some(), "processes that cannot be stopped");
 }
 
 /// Asks again and again until there is an answer or the time is over.
