@@ -375,6 +375,7 @@ impl Shard {
         }
         for index in 0..self.services.len() {
             let service = self.services[index].id;
+            self.drop_stale_places(service);
             self.end_long_waits(service);
             self.close_idle(service);
             if self.services[index].permits.is_wanted_elsewhere() {

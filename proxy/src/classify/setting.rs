@@ -69,7 +69,7 @@ pub(super) fn session(name: &str, value: &str) -> Result<Statement, Reason> {
     }
 }
 
-/// Whether setting a value for the transaction leaves nothing beyond it, whose value may be unknown.
+/// Whether setting a value for the transaction leaves nothing beyond it; the value may be unknown.
 pub(super) fn check_local(name: &str, value: Option<&str>) -> Result<(), Reason> {
     check_known(name)?;
     // These decide how the texts that follow are read.

@@ -4,6 +4,7 @@
 //! request that needs an upstream alone gets an empty pipe; the places in a queue are served in
 //! order; waiting always ends, by an upstream or by `queue_wait_max`.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -98,6 +99,9 @@ const ACTIVE_MIN: usize = 2;
 /// A shared request joins a pipe only while everything in it is expected to take less than this.
 pub const PIPE_NANOS_MAX: u64 = 2_000_000;
 
+/// Who has waited so much longer gets a free upstream of another lane, though switching costs.
+const UNFAIR: Duration = Duration::from_millis(20);
+
 /// How long after a shared request some upstreams are kept for the next ones.
 const RESERVE_NANOS: u64 = 10_000_000_000;
 
@@ -150,11 +154,13 @@ impl Shard {
     /// The upstream that a request may be put on right now, if there is one.
     pub(crate) fn choose(&self, lane: LaneId, demand: Demand) -> Option<UpstreamId> {
         let lane = &self.lanes[lane];
-        if demand.is_owned() {
+        if demand.class != Class::Share {
             let service = self.identities[lane.identity].service;
             if !self.has_room_for_owned(service) {
                 return None;
             }
+        }
+        if demand.is_owned() {
             return lane
                 .upstreams
                 .iter()
@@ -299,7 +305,6 @@ impl Shard {
     /// Somebody waits in these lanes: finds upstreams for them by opening, switching or holding
     /// back. Called once per pass.
     pub(crate) fn balance(&mut self, service: ServiceId) {
-        self.drop_stale_places(service);
         let mut lanes = core::mem::take(&mut self.connections[service.index()].waiting);
         lanes.retain(|&lane| self.lanes.get(lane).is_some());
         lanes.sort_by_key(|&lane| self.lanes[lane].waiting_since());
@@ -317,6 +322,8 @@ impl Shard {
                     break;
                 }
             }
+            // Room may have come from elsewhere: whoever waits longest is looked at first.
+            self.lanes_to_serve.push_back(lane);
         }
         self.hold_back(service, wanted);
     }
@@ -411,7 +418,7 @@ impl Shard {
         })
     }
 
-    /// Opens an upstream for an identity, so that the node can say whether it lets it in, or so that
+    /// Opens an upstream for an identity, so that the node can say whether it lets it in, or that
     /// something can be done for it. Says whether it could.
     fn open_for_errand(&mut self, service: ServiceId, identity: IdentityId) -> bool {
         if self.now < self.connections[service.index()].retry_at {
@@ -440,7 +447,7 @@ impl Shard {
         false
     }
 
-    fn drop_stale_places(&mut self, service: ServiceId) {
+    pub(crate) fn drop_stale_places(&mut self, service: ServiceId) {
         for index in (0..self.connections[service.index()].waiting.len()).rev() {
             let id = self.connections[service.index()].waiting[index];
             let Some(lane) = self.lanes.get(id) else {
@@ -595,7 +602,7 @@ impl Shard {
             .min();
         if let Some((since, other)) = oldest
             && own.is_none_or(|own| since < own)
-            && (was_held_back || own.is_none())
+            && (was_held_back || own.is_none_or(|own| since + UNFAIR < own))
             && (self.upstreams[id].has_served || own.is_none())
             && self.wanted_upstreams(other) > 0
         {

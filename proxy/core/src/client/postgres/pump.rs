@@ -222,12 +222,16 @@ impl Shard {
         }
         let lane = self.lane_of(id);
         let queues = &self.lanes[lane];
+        let service = self.clients[id].service;
+        // Upstreams for one client alone are given in the order of asking, whatever the lane.
+        let others_wait =
+            demand.class != Class::Share && !self.connections[service.index()].waiting.is_empty();
         let queue = if demand.is_owned() {
             &queues.owned
         } else {
             &queues.shared
         };
-        let chosen = if is_turn || queue.is_empty() {
+        let chosen = if is_turn || (queue.is_empty() && !others_wait) {
             self.choose(lane, demand)
         } else {
             None

@@ -524,7 +524,11 @@ impl Shard {
     fn check_end(&mut self, id: UpstreamId, status: Status) -> Result<(), Broken> {
         let upstream = &self.upstreams[id];
         let head = upstream.pipe.front().ok_or(Broken::Mismatch)?;
-        if head.is_leased || status == Status::Idle || upstream.holder.is_some() {
+        if head.is_leased
+            || status == Status::Idle
+            || upstream.holder.is_some()
+            || upstream.is_soiled
+        {
             return Ok(());
         }
         Err(Broken::Mismatch)
