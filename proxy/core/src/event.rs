@@ -213,7 +213,8 @@ pub enum Operation {
         /// Which connection.
         conn: ConnId,
     },
-    /// End a connection at once: shut it down, wait until nothing is in flight, close, say `Closed`.
+    /// End a connection at once: shut it down, wait until nothing is in flight, close, say
+    /// `Closed`.
     Close {
         /// Which connection.
         conn: ConnId,

@@ -38,8 +38,8 @@ impl Library {
     }
 
     /// The statement with this text and these types, under the fingerprint of this number. After
-    /// the catalog has changed it is another one: who prepares it then must not get a plan of before,
-    /// and who prepared it before is told by the node that his no longer fits.
+    /// the catalog has changed it is another one: who prepares it then must not get a plan of
+    /// before, and who prepared it before is told by the node that his no longer fits.
     pub fn find_or_make(
         &mut self,
         database: DatabaseId,

@@ -6,7 +6,8 @@
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Bug {
-    /// The requests of a client that goes are taken out of the pipe, though their replies will come.
+    /// The requests of a client that goes are taken out of the pipe, though their replies will
+    /// come.
     ForgetDiscard,
     /// A settings difference is not sent to an upstream that changes lanes.
     ForgetSwitch,

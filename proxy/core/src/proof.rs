@@ -12,8 +12,8 @@ pub struct Verdict {
     /// For which texts this holds.
     pub scope: Scope,
     /// A string literal names the clock ('now', 'today' …), so a prepared form freezes the moment
-    /// of its Parse and must not be shared between Parses. It speaks of this very text, whatever the
-    /// scope: another text of the shape may have another literal.
+    /// of its Parse and must not be shared between Parses. It speaks of this very text, whatever
+    /// the scope: another text of the shape may have another literal.
     pub freezes: bool,
 }
 

@@ -10,9 +10,10 @@
 /// One text column; each row is one line of facts, a JSON object. The classifier knows the form of
 /// the lines. PostgreSQL 12 to 18.
 ///
-/// An empty database: 12 ms of the node's CPU and 86 KB, mostly names of pg_catalog's functions; with
-/// 1 000 tables, views and functions each: 110 ms and 1.2 MB. It joins rather than looks up, so that
-/// the planner's estimate stays below the cost from which it would compile the query for seconds.
+/// An empty database: 12 ms of the node's CPU and 86 KB, mostly names of pg_catalog's functions;
+/// with 1 000 tables, views and functions each: 110 ms and 1.2 MB. It joins rather than looks up,
+/// so that the planner's estimate stays below the cost from which it would compile the query for
+/// seconds.
 pub const CATALOG_QUERY: &str = "\
 SELECT pg_catalog.json_build_object('is', 'head',
     'strings', pg_catalog.current_setting('standard_conforming_strings'),

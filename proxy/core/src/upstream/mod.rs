@@ -1,6 +1,7 @@
 //! Connections to nodes: who may use which (`schedule`), and one folder a protocol for what is said
 //! on them.
 
+pub mod errands;
 pub mod postgres;
 pub mod room;
 pub mod schedule;

@@ -1,7 +1,8 @@
 //! Making room under `connections_max`, and what follows where a lost upstream cannot be replaced.
 //!
-//! Knows who has how many upstreams and how another could be opened; knows no messages. Invariant: an
-//! upstream without which clients would have to reconnect is closed for others only after they have
+//! Knows who has how many upstreams and how another could be opened; knows no messages. Invariant:
+//! an upstream without which clients would have to reconnect is closed for others only after they
+//! have
 //! waited in vain for any other.
 
 use core::time::Duration;
@@ -209,7 +210,8 @@ impl Shard {
             String::from_utf8_lossy(&known.user).into_owned(),
         );
         let text = format!(
-            "service \"{}\": the logins of user \"{user}\" leave no secret with the proxy, so a lost \
+            "service \"{}\": the logins of user \"{user}\" leave no secret with the proxy, so a \
+             lost \
              connection cannot be opened again and its clients have to reconnect; \
              auth = \"users\" avoids that",
             self.name(service),

@@ -8,9 +8,6 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use manifold_protocols::postgres::backend::Status;
-
-use crate::auth::{Auth, Opening};
 use crate::client::postgres::Waiting;
 use crate::event::{Address, Operation};
 use crate::fingerprint::Fingerprint;
@@ -328,125 +325,6 @@ impl Shard {
         self.hold_back(service, wanted);
     }
 
-    /// Logins and requests of our own that wait for an upstream of their identity.
-    pub(crate) fn run_errands(&mut self, service: ServiceId) {
-        let mut errands = core::mem::take(&mut self.connections[service.index()].errands);
-        if !errands.is_empty() {
-            // Each pass begins with another, so that none keeps the others from being opened.
-            errands.rotate_left(1);
-        }
-        let mut wanted = 0;
-        for identity in errands {
-            if self.identities.get(identity).is_none() {
-                continue;
-            }
-            self.drop_stale_logins(identity);
-            let found = &self.identities[identity];
-            let (has_chores, has_logins) = (!found.chores.is_empty(), !found.logins.is_empty());
-            if !has_chores && !has_logins {
-                continue;
-            }
-            self.connections[service.index()].errands.push(identity);
-            let is_offered = has_chores && self.offer_to_chores(service, identity);
-            wanted += usize::from(has_chores && !is_offered);
-            if has_logins {
-                wanted += self.open_for_logins(service, identity);
-            } else if !is_offered && self.is_openable(identity) {
-                let is_coming = self.upstreams_of(identity).any(|(_, it)| it.is_coming());
-                if !is_coming {
-                    self.open_for_errand(service, identity);
-                }
-            }
-        }
-        self.hold_back(service, wanted);
-    }
-
-    /// Opens as many upstreams as there are logins that wait for the node's word: one for all as
-    /// long as it asks nothing, one for each otherwise. Says how many could not be opened.
-    fn open_for_logins(&mut self, service: ServiceId, identity: IdentityId) -> usize {
-        let known = &self.identities[identity];
-        let is_relay = self.services[service.index()].auth == Auth::Relay;
-        let is_each = is_relay && known.opening != Opening::Freely;
-        let wanted = if is_each { known.logins.len() } else { 1 };
-        let coming = self.upstreams_of(identity).filter(|(_, upstream)| {
-            upstream.state != State::Ready
-                && upstream.challenge.is_none()
-                && (upstream.is_for_login || !is_each)
-        });
-        let missing = wanted.saturating_sub(coming.count());
-        for done in 0..missing {
-            if !self.open_for_errand(service, identity) {
-                return missing - done;
-            }
-        }
-        0
-    }
-
-    /// Whether logins have as many upstreams under way as they may: those who have not proven
-    /// anything must not keep everybody else out.
-    fn has_room_for_login(&self, service: ServiceId) -> bool {
-        let connections_max = self.services[service.index()].permits.connections_max() as usize;
-        let upstreams = &self.connections[service.index()].upstreams;
-        let under_way = upstreams.iter().filter(|&&id| {
-            let upstream = &self.upstreams[id];
-            upstream.is_for_login && upstream.state != State::Ready
-        });
-        under_way.count() < (connections_max / 2).max(1)
-    }
-
-    /// Lets a free upstream of an identity do what is to be done for it, or one whose holder waits
-    /// for just that.
-    fn offer_to_chores(&mut self, service: ServiceId, identity: IdentityId) -> bool {
-        let upstreams = &self.connections[service.index()].upstreams;
-        let free = upstreams.iter().copied().find(|&id| {
-            let upstream = &self.upstreams[id];
-            upstream.identity == identity && (upstream.is_free() || self.is_held_up(upstream))
-        });
-        free.is_some_and(|free| self.start_chore(free))
-    }
-
-    /// Whether the holder of an upstream can only go on when the catalog has been read, and the
-    /// catalog may be read on that very upstream.
-    fn is_held_up(&self, upstream: &Upstream) -> bool {
-        let holder = upstream.holder.and_then(|holder| self.clients.get(holder));
-        holder.is_some_and(|holder| {
-            holder.waiting == Waiting::Catalog
-                && holder.status != Status::Failed
-                && !holder.lease.is_some_and(|lease| lease.is_open)
-                && upstream.pipe.is_empty()
-                && upstream.fences == 0
-        })
-    }
-
-    /// Opens an upstream for an identity, so that the node can say whether it lets it in, or that
-    /// something can be done for it. Says whether it could.
-    fn open_for_errand(&mut self, service: ServiceId, identity: IdentityId) -> bool {
-        if self.now < self.connections[service.index()].retry_at {
-            return false;
-        }
-        let first = self.identities[identity].logins.first().copied();
-        let is_for_login = first.is_some();
-        if is_for_login && !self.has_room_for_login(service) {
-            return false;
-        }
-        if self.services[service.index()].permits.take() {
-            let empty = self.fingerprints.empty();
-            let lane = self.lane(identity, &empty);
-            self.open(lane, is_for_login);
-            return true;
-        }
-        let since = first.map_or(self.now, |client| self.clients[client].since);
-        self.make_room(
-            service,
-            Need {
-                identity,
-                since,
-                is_login: true,
-            },
-        );
-        false
-    }
-
     pub(crate) fn drop_stale_places(&mut self, service: ServiceId) {
         for index in (0..self.connections[service.index()].waiting.len()).rev() {
             let id = self.connections[service.index()].waiting[index];
@@ -560,7 +438,7 @@ impl Shard {
 
     /// Keeps new shared requests off as many upstreams as somebody waits for, so that they become
     /// free soon.
-    fn hold_back(&mut self, service: ServiceId, wanted: usize) {
+    pub(crate) fn hold_back(&mut self, service: ServiceId, wanted: usize) {
         let upstreams = self.connections[service.index()].upstreams.clone();
         let held = upstreams
             .iter()

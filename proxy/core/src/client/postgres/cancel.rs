@@ -1,4 +1,5 @@
-//! Cancel requests: found by their key, on whatever shard, and carried to exactly the request meant.
+//! Cancel requests: found by their key, on whatever shard, and carried to exactly the request
+//! meant.
 //!
 //! Knows the three states of a request: not sent, sent among others, sent alone. Invariants: a
 //! neighbour's request is never what a cancel was meant for; while a cancel is on its way nothing
@@ -130,8 +131,8 @@ impl Shard {
         self.clients_to_pump.push_back(id);
     }
 
-    /// Sends a cancel to the node, for the request that is alone on an upstream. Until it has landed
-    /// nothing new goes there.
+    /// Sends a cancel to the node, for the request that is alone on an upstream. Until it has
+    /// landed nothing new goes there.
     pub(crate) fn forward_cancel(&mut self, target: UpstreamId) {
         let upstream = &mut self.upstreams[target];
         let service = upstream.service;

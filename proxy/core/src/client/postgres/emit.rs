@@ -14,7 +14,8 @@ use crate::client::postgres::examine::{Examined, Named, Piece};
 use crate::client::postgres::statements::{Change, Statement, Statements};
 use crate::ids::{ClientId, UpstreamId};
 use crate::shard::Shard;
-use crate::upstream::postgres::pipe::{Expectation, Requester, Step};
+use crate::time::Instant;
+use crate::upstream::postgres::pipe::{Expectation, Step};
 use crate::upstream::postgres::{Prepared, Upstream};
 
 impl Shard {
@@ -59,28 +60,10 @@ impl Shard {
                 last.text = last.text.take().or(found.text.take());
             }
         } else {
-            let expectation = Expectation {
-                owner: Requester::Client(id),
-                expected_nanos: found
-                    .text
-                    .as_ref()
-                    .map_or(0, |text| text.history.nanos.get()),
-                text: found.text.take(),
-                sent_at: self.now,
-                begins_at: self.conns.written_total(upstream.conn),
-                len: if is_kept { found.len } else { 0 },
-                reply_bytes: 0,
-                writes: found.demand.writes,
-                commits_early: found.commits_early,
-                is_leased,
-                is_delivered: false,
-                is_failed: false,
-                is_completed: false,
-                defines: found.defines,
-                clears: found.clears,
-                drops_unnamed: false,
-                change: found.change.take(),
-            };
+            let begins_at = self.conns.written_total(upstream.conn);
+            let mut expectation = found.expectation(id, self.now, begins_at);
+            expectation.len = if is_kept { found.len } else { 0 };
+            expectation.is_leased = is_leased;
             upstream.push(expectation);
             upstream.has_served = true;
             client.in_flight += 1;
@@ -121,6 +104,22 @@ impl Shard {
         if is_synced {
             self.tidy(target);
         }
+    }
+}
+
+impl Examined {
+    /// What is to be expected of a request that begins.
+    fn expectation(&mut self, client: ClientId, now: Instant, begins_at: u64) -> Expectation {
+        let mut expectation = Expectation::of_client(client, now, begins_at);
+        let text = self.text.take();
+        expectation.expected_nanos = text.as_ref().map_or(0, |text| text.history.nanos.get());
+        expectation.text = text;
+        expectation.writes = self.demand.writes;
+        expectation.commits_early = self.commits_early;
+        expectation.defines = self.defines;
+        expectation.clears = self.clears;
+        expectation.change = self.change.take();
+        expectation
     }
 }
 

@@ -98,7 +98,8 @@ impl Refusal {
     /// A login that the node granted because of the proxy's own address.
     pub fn not_local(service: &str) -> Self {
         let message = format!(
-            "service \"{service}\": the node asks for no password because the proxy connects from a \
+            "service \"{service}\": the node asks for no password because the proxy connects \
+             from a \
              trusted address, and that trust is not extended to clients of other hosts"
         );
         Self::error("28000", message)
@@ -109,7 +110,8 @@ impl Refusal {
     /// The node asks for something that cannot be relayed.
     pub fn unsupported_authentication(service: &str, method: &str) -> Self {
         let message = format!(
-            "service \"{service}\": the node asks for {method} authentication, which cannot be relayed"
+            "service \"{service}\": the node asks for {method} authentication, which cannot be \
+             relayed"
         );
         Self::error("28000", message).fatal()
     }
@@ -118,7 +120,8 @@ impl Refusal {
     pub fn no_secret(service: &str, user: &[u8]) -> Self {
         let user = String::from_utf8_lossy(user);
         let message = format!(
-            "service \"{service}\": the node asks for the password of user \"{user}\" and the proxy \
+            "service \"{service}\": the node asks for the password of user \"{user}\" and the \
+             proxy \
              has none that fits"
         );
         Self::error("28000", message).fatal().hint(
@@ -152,7 +155,8 @@ impl Refusal {
     /// The last upstream is gone and only a login can bring another.
     pub fn bereft(service: &str) -> Self {
         let message = format!(
-            "service \"{service}\": the connection to the node is gone, and the proxy has no secret \
+            "service \"{service}\": the connection to the node is gone, and the proxy has no \
+             secret \
              with which to open another"
         );
         Self::error("08006", message)
@@ -191,7 +195,8 @@ impl Refusal {
     /// The connection to the node was lost while a write was in flight.
     pub fn unknown_outcome(service: &str) -> Self {
         let message = format!(
-            "service \"{service}\": the connection to the node was lost while the request was running; \
+            "service \"{service}\": the connection to the node was lost while the request was \
+             running; \
              its outcome is unknown"
         );
         Self::error("08007", message)
@@ -221,7 +226,8 @@ impl Refusal {
     /// A request that said it leaves nothing behind has left a transaction open.
     pub fn broken_promise(service: &str) -> Self {
         let message = format!(
-            "service \"{service}\": the request left its connection in a state that was not foreseen; \
+            "service \"{service}\": the request left its connection in a state that was not \
+             foreseen; \
              it was rolled back"
         );
         Self::error("XX000", message)

@@ -2,13 +2,15 @@
 //!
 //! The files beside this one are the steps of its life: `startup`, `login`, then `pump` for each
 //! request (`examine` what it asks for, `emit` it to an upstream, or answer it in `local`). None of
-//! them reads replies. Invariant: all unanswered requests of a client are on one upstream, in order.
+//! them reads replies. Invariant: all unanswered requests of a client are on one upstream, in
+//! order.
 
 pub mod authenticate;
 pub mod cancel;
 pub mod emit;
 pub mod errors;
 pub mod examine;
+pub mod leave;
 pub mod local;
 pub mod login;
 pub mod pump;

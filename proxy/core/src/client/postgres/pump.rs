@@ -497,8 +497,8 @@ impl Shard {
         Progress::Next
     }
 
-    /// A client that waited for its own earlier requests, or for a word of the classifier, is looked
-    /// at again.
+    /// A client that waited for its own earlier requests, or for a word of the classifier, is
+    /// looked at again.
     pub(crate) fn wake(&mut self, id: ClientId, reason: Waiting) {
         if let Some(client) = self.clients.get_mut(id)
             && client.waiting == reason

@@ -143,7 +143,8 @@ impl Shard {
         let identity = self.upstreams[id].identity;
         let database = self.identities[identity].database;
         if head.commits_early {
-            // Unproven text: most of it changes no catalog, so it is looked at rather than believed.
+            // Unproven text: most of it changes no catalog, so it is looked at rather than
+            // believed.
             self.databases[database.index()].is_suspect = true;
         } else if !head.is_failed {
             self.void_catalog(database);

@@ -311,9 +311,9 @@ impl Shard {
         let Some(found) = self.clients.get_mut(client) else {
             return Err(OUT_OF_TURN);
         };
-        if !matches!(found.login.as_deref(), Some(Login::Relayed(upstream, None)) if *upstream == id)
-        {
-            return Err(OUT_OF_TURN);
+        match found.login.as_deref() {
+            Some(Login::Relayed(upstream, None)) if *upstream == id => {}
+            _ => return Err(OUT_OF_TURN),
         }
         self.conns.write(found.conn).extend_from_slice(bytes);
         found.login = Some(Box::new(Login::Relayed(id, awaited)));

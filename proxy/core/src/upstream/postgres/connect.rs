@@ -1,8 +1,8 @@
 //! An upstream from the decision to open it until it is ready, and its orderly end.
 //!
 //! Holds the login as the proxy's side of it. Invariants: an upstream is opened on a permit, which
-//! comes back when its connection has ended; it is logged in with user and database only, so that no
-//! client's settings become a baseline for others.
+//! comes back when its connection has ended; it is logged in with user and database only, so that
+//! no client's settings become a baseline for others.
 
 use std::rc::Rc;
 
@@ -176,8 +176,8 @@ impl Shard {
         }
     }
 
-    /// Says good-bye on an upstream that nobody uses; its permit comes back when the node has closed
-    /// the connection, so that the node never counts more than the limit.
+    /// Says good-bye on an upstream that nobody uses; its permit comes back when the node has
+    /// closed the connection, so that the node never counts more than the limit.
     pub(crate) fn retire(&mut self, id: UpstreamId) {
         let upstream = &mut self.upstreams[id];
         if upstream.is_draining && upstream.pipe.is_empty() && upstream.is_retired {

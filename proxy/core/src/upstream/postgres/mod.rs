@@ -1,8 +1,9 @@
 //! An upstream to a PostgreSQL node: its pipe, what is prepared on it, who holds it.
 //!
 //! The files beside this one: `pipe` (what is expected), `connect` (until it is ready), `replies`
-//! (what comes back), `challenge` (who proves what to the node), `answered` (what the end of a request means), `failure` (who is retried when
-//! it is lost), `chores` (requests of our own). Invariant: every request sent has exactly one
+//! (what comes back), `challenge` (who proves what to the node), `answered` (what the end of a
+//! request means), `failure` (who is retried when it is lost), `chores` (requests of our own).
+//! Invariant: every request sent has exactly one
 //! expectation in the pipe, in order, until its end came back.
 
 pub mod answered;

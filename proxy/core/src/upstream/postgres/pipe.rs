@@ -125,8 +125,9 @@ pub enum Step {
     Parse,
     /// ParseComplete, for the client, of a statement that only the lease knows.
     ParseRaw,
-    /// ParseComplete, for the client, of a statement that the upstream has under our name, asked for
-    /// all the same because in a failed transaction the node would refuse; or of one that has the
+    /// ParseComplete, for the client, of a statement that the upstream has under our name, asked
+    /// for all the same because in a failed transaction the node would refuse; or of one that has
+    /// the
     /// client's own name.
     ParseCheck,
     /// ParseComplete that we make up: the upstream has the statement.

@@ -357,9 +357,9 @@ impl Shard {
         }
     }
 
-    /// A client prepared and ran, in one request, a statement that the upstream has had since before
-    /// a change of its tables. A private connection would have made a new plan: the upstream forgets
-    /// the old one and the request is made anew. Says whether it was so.
+    /// A client prepared and ran, in one request, a statement that the upstream has had since
+    /// before a change of its tables. A private connection would have made a new plan: the
+    /// upstream forgets the old one and the request is made anew. Says whether it was so.
     fn heal_plan(&mut self, id: UpstreamId, body: &[u8]) -> bool {
         let Ok(fields) = Fields::decode(body) else {
             return false;
