@@ -44,6 +44,8 @@ pub struct Identity {
     pub logins: Vec<ClientId>,
     /// Settings that the node has accepted before, with what it reported of each.
     pub accepted: FastMap<Setting, Vec<Reported>>,
+    /// A client has asked for currval or lastval: from then on, whoever writes keeps its upstream.
+    pub reads_sequences: bool,
     /// Requests of our own that wait for a free upstream of this identity.
     pub chores: VecDeque<Chore>,
 }
@@ -77,6 +79,7 @@ impl Identity {
             users: 0,
             logins: Vec::new(),
             accepted: fast_map(seed),
+            reads_sequences: false,
             chores: VecDeque::new(),
         }
     }

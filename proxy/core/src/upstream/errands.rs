@@ -9,6 +9,7 @@ use crate::auth::{Auth, Opening};
 use crate::client::postgres::Waiting;
 use crate::ids::{IdentityId, ServiceId};
 use crate::shard::Shard;
+use crate::upstream::postgres::challenge::Challenge;
 use crate::upstream::postgres::{State, Upstream};
 use crate::upstream::room::Need;
 
@@ -54,9 +55,12 @@ impl Shard {
         let is_each = is_relay && known.opening != Opening::Freely;
         let wanted = if is_each { known.logins.len() } else { 1 };
         let coming = self.upstreams_of(identity).filter(|(_, upstream)| {
-            upstream.state != State::Ready
-                && upstream.challenge.is_none()
-                && (upstream.is_for_login || !is_each)
+            let may_serve = match &upstream.challenge {
+                None => upstream.is_for_login || !is_each,
+                Some(Challenge::Client(..)) => false,
+                Some(_) => !is_each,
+            };
+            upstream.state != State::Ready && may_serve
         });
         let missing = wanted.saturating_sub(coming.count());
         for done in 0..missing {

@@ -148,6 +148,9 @@ impl Emitter<'_> {
             self.upstream.is_skipping = false;
         }
         let body = &bytes[HEADER_LEN..];
+        if matches!(piece.statement, Named::Bad) {
+            return self.pass_bad(piece.tag, bytes);
+        }
         let message = frontend::decode(piece.tag, body).expect("a message that was examined");
         match (message, &piece.statement) {
             (Message::Bind(bind), Named::Known(statement)) => {
@@ -187,6 +190,18 @@ impl Emitter<'_> {
         }
     }
 
+    /// A malformed message goes on, for the node to refuse.
+    fn pass_bad(&mut self, tag: u8, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+        let step = match tag {
+            b'F' => Step::Function,
+            b'Q' => Step::Query,
+            _ => Step::Never,
+        };
+        self.is_closed = step.is_last();
+        self.step(step);
+    }
+
     /// A message goes on as it is.
     fn pass(&mut self, message: &Message<'_>, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
@@ -211,7 +226,13 @@ impl Emitter<'_> {
                 }
                 Step::Query
             }
+            // While data is copied in the node ignores Sync.
+            Message::Sync if self.upstream.is_copying => return,
             Message::Sync => Step::Sync,
+            Message::CopyDone | Message::CopyFail(_) => {
+                self.upstream.is_copying = false;
+                Step::CopyEnd
+            }
             _ => return,
         };
         self.is_closed = step.is_last();

@@ -46,7 +46,11 @@ impl Refusal {
 
     /// Bytes that are no message.
     pub fn frame(error: &FrameError) -> Self {
-        Self::error("08P01", error.to_string()).fatal()
+        let refusal = Self::error("08P01", error.to_string()).fatal();
+        match error {
+            FrameError::TooLong { .. } => refusal.hint("The limit is message_bytes_max."),
+            _ => refusal,
+        }
     }
 
     /// A message with something wrong inside.
@@ -207,6 +211,17 @@ impl Refusal {
     pub fn slow_reader(service: &str) -> Self {
         let message = format!("service \"{service}\": unread replies exceed reply_bytes_max");
         Self::error("53400", message).fatal()
+    }
+
+    /// currval or lastval in a session that has shared its upstreams so far.
+    pub fn sequence_unknown(service: &str) -> Self {
+        let message = format!(
+            "service \"{service}\": currval and lastval are not known, because this session has \
+             shared its connections so far"
+        );
+        Self::error("0A000", message).hint(
+            "From now on writing sessions of this user keep theirs. Better: INSERT … RETURNING.",
+        )
     }
 
     /// A cancel reached a request that had not been sent, or whose reply nobody waits for.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use manifold_protocols::postgres::backend::Status;
 use manifold_protocols::postgres::frame::{FrameError, HEADER_LEN, decode_frontend_header};
-use manifold_protocols::postgres::frontend::{self, Message, MessageError, TargetKind};
+use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
 
 use crate::client::postgres::Client;
 use crate::client::postgres::statements::Statement;
@@ -41,6 +41,8 @@ pub struct Piece {
 /// What a message's statement name means.
 #[derive(Debug)]
 pub enum Named {
+    /// The message is malformed inside: the node is to say so.
+    Bad,
     /// The message names no statement.
     None,
     /// A statement of ours; for a Parse, the one it makes.
@@ -89,8 +91,6 @@ pub struct Examined {
 pub enum Found {
     /// The client broke the protocol, by framing.
     BadFrame(FrameError),
-    /// The client broke the protocol, inside a message of the request with this length.
-    BadMessage(MessageError, usize),
     /// More bytes are needed.
     Incomplete,
     /// The catalog has to be read first.
@@ -148,7 +148,6 @@ impl Shard {
         }
         match examiner.examine_all() {
             Ok(()) => Found::Request(examiner.found),
-            Err(Stop::Bad(error)) => Found::BadMessage(error, len),
             Err(Stop::NoCatalog) => Found::NoCatalog,
             Err(Stop::Unclassified) => Found::Unclassified,
         }
@@ -225,7 +224,6 @@ fn ends_request(tag: u8) -> bool {
 
 /// Why a request cannot be sent yet, or ever.
 enum Stop {
-    Bad(MessageError),
     NoCatalog,
     Unclassified,
 }
@@ -262,7 +260,17 @@ impl Examiner<'_> {
         let bytes = &client.input.unparsed()[at..];
         let tag = bytes[0];
         let len = 1 + u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize;
-        let message = frontend::decode(tag, &bytes[HEADER_LEN..len]).map_err(Stop::Bad)?;
+        let Ok(message) = frontend::decode(tag, &bytes[HEADER_LEN..len]) else {
+            // On a lease it harms nobody else, and the node says what is wrong in its own words.
+            self.found.ask(Class::Exclusive, true);
+            self.found.is_closed = ends_request(tag);
+            self.pieces.push(Piece {
+                tag,
+                range: at..at + len,
+                statement: Named::Bad,
+            });
+            return Ok(at + len);
+        };
         let mut statement = Named::None;
         match message {
             Message::Bind(bind) => {

@@ -1,6 +1,6 @@
 //! How clients go: refused, at their own wish, or because the proxy goes down.
 //!
-//! Takes a client out of every list; never touches what others wait for except by giving an upstream
+//! Takes a client out of every list; touches what others wait for only by giving an upstream
 //! back. Invariant: a client that is gone is in no list, and what it left on an upstream is wiped
 //! before anybody else gets that upstream.
 
@@ -79,7 +79,7 @@ impl Shard {
                 self.lose_upstream(target, "its client vanished in the middle of a message");
                 return;
             }
-            if lease.is_open {
+            if lease.is_open || upstream.is_copying {
                 self.abandon(target);
                 return;
             }

@@ -124,7 +124,10 @@ impl Shard {
         }
     }
 
-    fn start_request(&mut self, id: ClientId, found: Examined, is_turn: bool) -> Progress {
+    fn start_request(&mut self, id: ClientId, mut found: Examined, is_turn: bool) -> Progress {
+        if self.minds_sequences(id, &mut found) {
+            return Progress::Next;
+        }
         if self.answer_locally(id, &found) {
             return Progress::Next;
         }
@@ -158,6 +161,29 @@ impl Shard {
         Progress::Next
     }
 
+    /// currval and lastval tell what this very session drew. Of a session without a lease only an
+    /// error is true; its user's writing sessions keep their upstreams from then on. Says whether
+    /// the request is answered.
+    fn minds_sequences(&mut self, id: ClientId, found: &mut Examined) -> bool {
+        let client = &mut self.clients[id];
+        let identity = client.session().identity;
+        let known = &mut self.identities[identity];
+        if found.keeps == Some(Reason::Sequence) && client.in_flight == 0 && !known.reads_sequences
+        {
+            known.reads_sequences = true;
+            client.input.consume(found.len);
+            client.scanned = 0;
+            let refusal = Refusal::sequence_unknown(&self.services[client.service.index()].name);
+            self.answer_error(id, &refusal);
+            return true;
+        }
+        if known.reads_sequences && found.demand.writes {
+            found.keeps = found.keeps.or(Some(Reason::Sequence));
+            found.demand.class = Class::Exclusive;
+        }
+        false
+    }
+
     fn count_request(&mut self, demand: Demand) {
         match demand.class {
             Class::Share => self.stats.requests_shared += 1,
@@ -175,18 +201,6 @@ impl Shard {
                     client.waiting = Waiting::Itself;
                 } else {
                     self.refuse_client(id, &Refusal::frame(&error));
-                }
-            }
-            Found::BadMessage(error, len) => {
-                if client.in_flight > 0 {
-                    client.waiting = Waiting::Itself;
-                } else if client.lease.is_some() {
-                    self.refuse_client(id, &Refusal::message(&error).fatal());
-                } else {
-                    client.input.consume(len);
-                    client.scanned = 0;
-                    self.answer_error(id, &Refusal::message(&error));
-                    return Progress::Next;
                 }
             }
             Found::Terminate => {

@@ -16,6 +16,7 @@ use crate::ids::{ClientId, DatabaseId, IdentityId, UpstreamId};
 use crate::planted::Bug;
 use crate::proof::{CATALOG_QUERY, CATALOG_VERSION_QUERY, Setting};
 use crate::shard::Shard;
+use crate::upstream::postgres::State;
 use crate::upstream::postgres::pipe::{Chore, Expectation, Requester, Step};
 use crate::upstream::postgres::replies::Broken;
 
@@ -135,6 +136,12 @@ impl Shard {
         let begins_at = self.conns.written_total(upstream.conn);
         upstream.push(Expectation::of_chore(Chore::Tidy, self.now, begins_at));
         let out = self.conns.write(upstream.conn);
+        // What else the upstream has is none of this client's.
+        for (number, _) in upstream.prepared.drain() {
+            let name = [crate::library::NAME_PREFIX, number.to_string().as_bytes()].concat();
+            frontend::encode_close(out, frontend::TargetKind::Statement, &name);
+            upstream.steps.push_back(Step::CloseOurs);
+        }
         for (name, statement) in statements.iter() {
             frontend::encode_parse(out, name, &statement.text, &statement.types);
             upstream.steps.push_back(Step::ParseProvoking);
@@ -231,22 +238,31 @@ impl Shard {
     /// Looks, now and then, whether catalogs have been changed by somebody else.
     pub(crate) fn check_catalogs(&mut self) {
         for index in 0..self.databases.len() {
-            let known = &mut self.databases[index];
+            let known = &self.databases[index];
             let age = self.now.nanos_since(known.checked_at);
             let is_due = age >= CHECK_NANOS || (known.is_suspect && age >= CHECK_SUSPECT_NANOS);
-            let Some(identity) = known.identity else {
-                continue;
-            };
             if known.catalog != Catalog::Known || known.is_checking || !is_due {
                 continue;
             }
-            let Some(found) = self.identities.get_mut(identity) else {
+            // Only where somebody is connected anyway: without an upstream nothing runs.
+            let ready = self
+                .upstreams
+                .iter()
+                .map(|(_, upstream)| upstream)
+                .find(|upstream| {
+                    let database = self.identities[upstream.identity].database;
+                    upstream.state == State::Ready && database.index() == index
+                });
+            let Some(identity) = ready.map(|upstream| upstream.identity) else {
                 continue;
             };
+            let known = &mut self.databases[index];
             known.is_checking = true;
             known.checked_at = self.now;
             known.is_suspect = false;
-            found.chores.push_back(Chore::Version(Vec::new()));
+            self.identities[identity]
+                .chores
+                .push_back(Chore::Version(Vec::new()));
             self.add_errand(identity);
         }
     }

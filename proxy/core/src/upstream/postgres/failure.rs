@@ -244,7 +244,8 @@ impl Shard {
             return;
         }
         match &end.words {
-            Some(words) if fate != Fate::Unknown => {
+            // The node's own last words, as on a private connection.
+            Some(words) => {
                 self.conns.write(conn).extend_from_slice(words);
                 self.end_client(id);
             }

@@ -74,6 +74,8 @@ pub struct Upstream {
     pub needs_fence: bool,
     /// Its session has state that has to be wiped before anybody else may use it.
     pub is_soiled: bool,
+    /// The node takes data of the client's: only the end of the data ends that.
+    pub is_copying: bool,
     /// It has served its lane since it came to it: only then may another lane have it.
     pub has_served: bool,
     /// To be closed as soon as nothing is in flight.
@@ -167,6 +169,7 @@ impl Upstream {
             fences: 0,
             needs_fence: false,
             is_soiled: false,
+            is_copying: false,
             has_served: false,
             is_draining: false,
             is_retired: false,

@@ -111,6 +111,8 @@ pub enum Step {
     CloseKnown,
     /// CloseComplete for ourselves.
     CloseOurs,
+    /// Nothing: the client's data ended here. What it sent before, the node took while copying.
+    CopyEnd,
     /// RowDescription or NoData, for the client.
     Describe,
     /// ParameterDescription, then as `Describe`.

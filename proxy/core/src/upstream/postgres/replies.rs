@@ -282,6 +282,7 @@ impl Shard {
             _ => {}
         }
         let upstream = &mut self.upstreams[id];
+        upstream.drop_copy_ends();
         let Some(&step) = upstream.steps.front() else {
             return Err(Broken::Mismatch);
         };
@@ -307,7 +308,8 @@ impl Shard {
                 upstream.complete_head();
                 Ok(Fate::Pass)
             }
-            (Step::Execute | Step::Query, b'G' | b'H' | b'W' | b'c') => upstream.begin_copy(tag),
+            (Step::Execute | Step::Query, b'G') => self.begin_copy_in(id),
+            (Step::Execute | Step::Query, b'H' | b'W' | b'c') => upstream.begin_copy(tag),
             (Step::Function, b'V') => Ok(Fate::Pass),
             (Step::ParseCheck, b'1') | (Step::CloseRaw, b'3') => {
                 upstream.steps.pop_front();
@@ -332,6 +334,32 @@ impl Shard {
                 self.handle_chore_message(id, tag, body)
             }
             _ => Err(Broken::Mismatch),
+        }
+    }
+
+    /// The node takes data now. A Sync that was sent before the end of the data ends nothing.
+    fn begin_copy_in(&mut self, id: UpstreamId) -> Result<Fate, Broken> {
+        let upstream = &mut self.upstreams[id];
+        let fate = upstream.begin_copy(b'G')?;
+        let holder = upstream.holder.and_then(|holder| self.clients.get(holder));
+        if holder.is_none() {
+            self.abandon(id);
+            return Err(Broken::Gone);
+        }
+        loop {
+            let upstream = &mut self.upstreams[id];
+            match upstream.steps.get(1) {
+                Some(Step::CopyEnd) => return Ok(fate),
+                Some(Step::Sync) => {
+                    upstream.steps.remove(1);
+                    self.merge_skipped_request(id);
+                }
+                Some(_) => return Ok(fate),
+                None => {
+                    upstream.is_copying = true;
+                    return Ok(fate);
+                }
+            }
         }
     }
 
@@ -403,6 +431,8 @@ impl Shard {
         if is_chore {
             self.handle_chore_error(id, body);
         }
+        self.upstreams[id].drop_copy_ends();
+        self.upstreams[id].is_copying = false;
         match self.upstreams[id].steps.front() {
             // In the simple protocol the ReadyForQuery follows at once.
             Some(Step::Query | Step::Function) => {}
@@ -510,13 +540,13 @@ impl Shard {
     fn handle_ready_for_query(&mut self, id: UpstreamId, body: &[u8]) -> Result<Fate, Broken> {
         let status = decode_ready(body).map_err(|_| Broken::Mismatch)?;
         let upstream = &mut self.upstreams[id];
-        let failed = upstream.pipe.front().is_some_and(|head| head.is_failed);
+        upstream.drop_copy_ends();
+        upstream.is_copying = false;
         match upstream.steps.pop_front() {
             Some(Step::Sync | Step::Query) => {}
             Some(Step::Function) => {}
             _ => return Err(Broken::Mismatch),
         }
-        let _ = failed;
         Ok(Fate::End(status))
     }
 
@@ -558,6 +588,13 @@ impl Upstream {
             Some(Requester::Client(_)) => Fate::Pass,
             None if self.holder.is_some() => Fate::Pass,
             _ => Fate::Swallow,
+        }
+    }
+
+    /// Ends of data that have been passed.
+    fn drop_copy_ends(&mut self) {
+        while self.steps.front() == Some(&Step::CopyEnd) {
+            self.steps.pop_front();
         }
     }
 
