@@ -308,6 +308,7 @@ impl Shard {
     fn handle_closed(&mut self, conn: ConnId) {
         if let Some(service) = self.conns.handle_closed(conn) {
             self.services[service.index()].permits.give_back();
+            self.connections[service.index()].closing -= 1;
         }
     }
 
@@ -343,7 +344,7 @@ impl Shard {
                 if let Some(client) = self.clients.get(id).filter(|it| it.phase != Phase::Ready) {
                     let name = self.name(client.service);
                     let refusal = match client.phase {
-                        Phase::Login => {
+                        Phase::Login if !client.is_asked() => {
                             let seconds = self.limits.login_time_max.as_secs();
                             Refusal::waited_too_long(name, seconds).fatal()
                         }

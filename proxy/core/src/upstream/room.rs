@@ -38,7 +38,8 @@ impl Shard {
     /// are told that one is wanted.
     pub(crate) fn make_room(&mut self, service: ServiceId, need: Need) {
         let upstreams = &self.connections[service.index()].upstreams;
-        let is_closing = upstreams.iter().any(|&id| self.upstreams[id].is_draining);
+        let is_closing = self.connections[service.index()].closing > 0
+            || upstreams.iter().any(|&id| self.upstreams[id].is_draining);
         let is_patient = self.now - need.since < PATIENCE;
         let victim = upstreams
             .iter()

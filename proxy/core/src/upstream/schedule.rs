@@ -67,6 +67,8 @@ impl Demand {
 pub struct Connections {
     /// All upstreams, whatever their state.
     pub upstreams: Vec<UpstreamId>,
+    /// Connections that are being closed: their permits are on the way back.
+    pub closing: usize,
     /// Attempts that failed since the last that succeeded.
     pub failures: u32,
     /// When the failing began.

@@ -72,7 +72,7 @@ const DERIVED_MAX: usize = 10_000;
 
 impl Client {
     /// Whether a password message is awaited.
-    fn is_asked(&self) -> bool {
+    pub fn is_asked(&self) -> bool {
         match self.login.as_deref() {
             Some(Login::Md5(..) | Login::ScramFirst(_) | Login::ScramFinal(_)) => true,
             Some(Login::Relayed(_, awaited)) => awaited.is_some(),

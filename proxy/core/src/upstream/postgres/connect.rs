@@ -219,6 +219,7 @@ impl Shard {
             .retain(|&other| other != id);
         let connections = &mut self.connections[upstream.service.index()];
         connections.upstreams.retain(|&other| other != id);
+        connections.closing += 1;
         connections.unresolved.retain(|&other| other != id);
         self.identities[upstream.identity].users -= 1;
         self.stats.upstreams -= 1;

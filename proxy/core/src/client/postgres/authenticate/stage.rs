@@ -24,6 +24,7 @@ use crate::event::{Address, Event, Operation, Peer, Socket};
 use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
 use crate::limits::Limits;
 use crate::permits::Permits;
+use crate::proof::Reason;
 use crate::shard::{Settings, Shard};
 use crate::time::Instant;
 use crate::topology::{Service, Target};
@@ -58,6 +59,7 @@ pub struct Session {
     pub user: Option<String>,
     pub is_ready: bool,
     pub is_closed: bool,
+    has_left: bool,
     input: Vec<u8>,
     exchange: Option<Exchange>,
     is_begun: bool,
@@ -289,6 +291,11 @@ impl Stage {
                 );
                 self.shard.handle_event(self.now, Event::Closed { conn });
             }
+            Operation::Classify { ticket, .. } => {
+                let verdict = Arc::new(crate::proof::Verdict::opaque(Reason::Unrecognised));
+                self.shard
+                    .handle_event(self.now, Event::Classified { ticket, verdict });
+            }
             Operation::Catalog { database, .. } => {
                 let event = Event::CatalogReady {
                     database,
@@ -318,6 +325,13 @@ impl Stage {
         } else if let Some(client) = self.clients.iter_mut().find(|it| it.conn == Some(conn)) {
             client.input.extend_from_slice(bytes);
             client.read(&mut answer);
+        }
+        if self
+            .sessions
+            .get(&conn)
+            .is_some_and(|session| session.has_left)
+        {
+            self.shard.handle_event(self.now, Event::Eof { conn });
         }
         if !answer.is_empty() {
             self.shard.handle_event(
@@ -360,7 +374,7 @@ impl Session {
                     let user = &users[self.user.as_deref().unwrap()];
                     self.check(user, &message[HEADER_LEN..], out);
                 }
-                b'X' => self.is_closed = true,
+                b'X' => self.has_left = true,
                 b'Q' => {
                     backend::encode_command_complete(out, b"BEGIN");
                     backend::encode_ready_for_query(out, Status::Idle);
