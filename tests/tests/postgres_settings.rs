@@ -147,11 +147,10 @@ fn keeps_custom_settings_of_each_client() {
             assert_eq!(b.query(stage, "show app.tenant").value(), "beta");
         }
         let mut c = stage.client("c");
-        assert_eq!(
-            c.query(stage, "select current_setting('app.tenant')")
-                .sqlstate(),
-            "42704"
-        );
+        // PostgreSQL cannot forget that a name was ever set: it may be empty or unknown.
+        c.wire.send(&query("select current_setting('app.tenant')"));
+        let reply = c.wire.until_ready(1);
+        assert!(reply.sqlstate() == "42704" || reply.value().is_empty());
         a.query(stage, "reset app.tenant");
         assert_eq!(
             a.query(stage, "select current_setting('app.tenant')")

@@ -103,7 +103,7 @@ impl Wire {
         let mut exchange = Exchange::new(login);
         let mut reply = Reply::default();
         loop {
-            let Some(frame) = self.try_frame(WAIT_MAX).expect("an answer to the login") else {
+            let Ok(Some(frame)) = self.try_frame(WAIT_MAX) else {
                 return Err(reply);
             };
             if frame.tag == b'K' {
