@@ -10,6 +10,7 @@ use crate::client::postgres::Waiting;
 use crate::ids::{IdentityId, ServiceId};
 use crate::shard::Shard;
 use crate::upstream::postgres::challenge::Challenge;
+use crate::upstream::postgres::pipe::Chore;
 use crate::upstream::postgres::{State, Upstream};
 use crate::upstream::room::Need;
 
@@ -27,6 +28,7 @@ impl Shard {
                 continue;
             }
             self.drop_stale_logins(identity);
+            self.drop_idle_checks(identity);
             let found = &self.identities[identity];
             let (has_chores, has_logins) = (!found.chores.is_empty(), !found.logins.is_empty());
             if !has_chores && !has_logins {
@@ -45,6 +47,20 @@ impl Shard {
             }
         }
         self.hold_back(service, wanted);
+    }
+
+    /// Where nobody is connected no catalog has to be looked at.
+    fn drop_idle_checks(&mut self, identity: IdentityId) {
+        let known = &self.identities[identity];
+        let only_checks = known
+            .chores
+            .iter()
+            .all(|chore| matches!(chore, Chore::Version(_)));
+        if only_checks && !known.chores.is_empty() && self.upstreams_of(identity).next().is_none() {
+            let known = &mut self.identities[identity];
+            known.chores.clear();
+            self.databases[known.database.index()].is_checking = false;
+        }
     }
 
     /// Opens as many upstreams as there are logins that wait for the node's word: one for all as

@@ -11,6 +11,7 @@ pub mod challenge;
 pub mod chores;
 pub mod connect;
 pub mod failure;
+pub mod matching;
 pub mod pipe;
 pub mod replies;
 

@@ -150,7 +150,8 @@ impl Shard {
     ) -> Result<(), Broken> {
         let tag = bytes[message.start];
         let body = &bytes[message.start + HEADER_LEN..message.end];
-        let upstream = &self.upstreams[id];
+        let upstream = &mut self.upstreams[id];
+        upstream.drop_copy_ends();
         let is_reply = !matches!(tag, b'A' | b'N' | b'S');
         if is_reply && upstream.steps.front().is_some_and(|step| step.is_made_up()) && tag != b'E' {
             self.pass_on(id, &bytes[run.clone()]);
@@ -570,65 +571,5 @@ fn check_row(upstream: &Upstream, tag: u8) -> Result<(), Broken> {
     match (upstream.steps.front(), tag) {
         (Some(Step::Query | Step::Execute), _) => Ok(()),
         _ => Err(Broken::Mismatch),
-    }
-}
-
-impl Upstream {
-    /// Whether the request at the head is one of ours whose rows we read.
-    fn is_chores(&self) -> bool {
-        matches!(
-            self.pipe.front().map(|head| &head.owner),
-            Some(Requester::Chore(_))
-        )
-    }
-
-    /// A notice belongs to the request at the head, or to the holder; else to nobody.
-    fn fate_of_notice(&self) -> Fate {
-        match self.pipe.front().map(|head| &head.owner) {
-            Some(Requester::Client(_)) => Fate::Pass,
-            None if self.holder.is_some() => Fate::Pass,
-            _ => Fate::Swallow,
-        }
-    }
-
-    /// Ends of data that have been passed.
-    fn drop_copy_ends(&mut self) {
-        while self.steps.front() == Some(&Step::CopyEnd) {
-            self.steps.pop_front();
-        }
-    }
-
-    fn complete_head(&mut self) {
-        if let Some(head) = self.pipe.front_mut() {
-            head.is_completed = true;
-        }
-    }
-
-    /// A copy begins or ends: only on a lease, where nobody else's messages can become its data.
-    fn begin_copy(&mut self, tag: u8) -> Result<Fate, Broken> {
-        let is_leased = self.pipe.front().is_some_and(|head| head.is_leased);
-        if is_leased && tag != b'W' {
-            Ok(Fate::Pass)
-        } else {
-            Err(Broken::Mismatch)
-        }
-    }
-
-    fn confirm_prepared(&mut self) {
-        let number = self
-            .preparing
-            .pop_front()
-            .expect("what is confirmed was sent");
-        if let Some(prepared) = self.prepared.get_mut(&number) {
-            prepared.preparing = None;
-        }
-    }
-
-    fn refuse_prepared(&mut self) {
-        let number = self
-            .preparing
-            .pop_front()
-            .expect("what is refused was sent");
-        self.prepared.remove(&number);
     }
 }
