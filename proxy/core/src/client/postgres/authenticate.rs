@@ -23,7 +23,7 @@ use manifold_protocols::postgres::frame::{HEADER_LEN, decode_frontend_header};
 use manifold_protocols::postgres::frontend::{decode_password, decode_sasl_initial};
 use sha2::{Digest, Sha256};
 
-use crate::auth::{Credential, Password, Secret};
+use crate::auth::{Auth, Credential, Opening, Password, Secret};
 use crate::client::postgres::errors::Refusal;
 use crate::client::postgres::{Client, Phase};
 use crate::ids::{ClientId, ServiceId, UpstreamId};
@@ -97,6 +97,8 @@ impl Shard {
                 if client.input.len() > self.limits.startup_bytes_max {
                     let refusal = Refusal::startup("too much was sent before the login was over");
                     self.refuse_client(id, &refusal);
+                } else if self.will_be_asked_in_vain(id) {
+                    self.drop_client(id);
                 }
                 return;
             }
@@ -123,6 +125,19 @@ impl Shard {
             client.input.consume(header.len);
             self.handle_password(id, &message);
         }
+    }
+
+    /// Whether a client has sent its last byte, and the node is going to ask it for more.
+    fn will_be_asked_in_vain(&self, id: ClientId) -> bool {
+        let client = &self.clients[id];
+        let is_relay = self.services[client.service.index()].auth == Auth::Relay;
+        let opening = &self.identities[client.session().identity].opening;
+        client.is_leaving
+            && is_relay
+            && *opening != Opening::Freely
+            && !client.is_proven()
+            && client.login.is_none()
+            && client.input.unparsed().is_empty()
     }
 
     /// A whole password message of a client that was asked.

@@ -43,6 +43,9 @@ impl Shard {
         let upstream = &mut self.upstreams[target];
         let is_leased = client.lease.is_some();
         let is_open = client.lease.is_some_and(|lease| lease.is_open);
+        if !is_open && self.pieces.iter().all(|piece| is_copied(piece.tag)) {
+            return self.emit_copied(id, target, found.len);
+        }
         // A whole request that begins a lease can still be sent again; what follows cannot.
         let is_begun = client.lease.is_some_and(|lease| lease.is_begun);
         let is_kept = !is_begun && found.is_closed;
@@ -104,6 +107,28 @@ impl Shard {
         if is_synced {
             self.tidy(target);
         }
+    }
+}
+
+/// Whether a message of this type is data that is copied, or its end.
+fn is_copied(tag: u8) -> bool {
+    matches!(tag, b'c' | b'd' | b'f')
+}
+
+impl Shard {
+    /// Data for a copy that the request before has begun: it is answered with that.
+    fn emit_copied(&mut self, id: ClientId, target: UpstreamId, len: usize) {
+        let client = &mut self.clients[id];
+        let upstream = &mut self.upstreams[target];
+        let out = self.conns.write(upstream.conn);
+        out.extend_from_slice(&client.input.unparsed()[..len]);
+        for piece in self.pieces.drain(..) {
+            if piece.tag != b'd' {
+                upstream.is_copying = false;
+                upstream.steps.push_back(Step::CopyEnd);
+            }
+        }
+        client.input.consume(len);
     }
 }
 

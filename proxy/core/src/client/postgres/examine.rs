@@ -172,7 +172,8 @@ fn frame(client: &mut Client, scope: Scope, limits: &Limits) -> Result<(usize, b
         let whole = header.filter(|header| at + header.len <= bytes.len());
         let Some(header) = whole else {
             let expected = header.map_or(at, |header| at + header.len);
-            client.scanned = at;
+            // Where messages are sent one by one, none is looked at twice anyway.
+            client.scanned = if scope == Scope::Request { at } else { 0 };
             return match scope {
                 Scope::Messages if at > 0 => Ok((at, has_flush)),
                 Scope::Request if expected > limits.request_bytes_max => Err(Found::TooLarge),

@@ -60,6 +60,8 @@ pub struct Session {
     pub is_ready: bool,
     pub is_closed: bool,
     has_left: bool,
+    /// Queries that it was sent and has not answered.
+    unanswered: usize,
     input: Vec<u8>,
     exchange: Option<Exchange>,
     is_begun: bool,
@@ -93,6 +95,8 @@ pub struct Stage {
     pub sessions: BTreeMap<ConnId, Session>,
     pub clients: Vec<Client>,
     pub log: Vec<String>,
+    /// Whether queries are answered only by `answer_one_each`.
+    pub holds_answers: bool,
     permits: Arc<Permits>,
 }
 
@@ -143,6 +147,7 @@ impl Stage {
             sessions: BTreeMap::new(),
             clients: Vec::new(),
             log: Vec::new(),
+            holds_answers: false,
             permits,
         }
     }
@@ -233,6 +238,25 @@ impl Stage {
         self.now = end;
     }
 
+    /// Each connection to the node answers the query that has waited longest.
+    pub fn answer_one_each(&mut self) {
+        let open = self.sessions.iter_mut();
+        let asked = open.filter(|(_, session)| session.unanswered > 0 && !session.is_closed);
+        let asked = asked.map(|(&conn, session)| {
+            session.unanswered -= 1;
+            conn
+        });
+        for conn in asked.collect::<Vec<_>>() {
+            let mut answer = Vec::new();
+            backend::encode_command_complete(&mut answer, b"BEGIN");
+            backend::encode_ready_for_query(&mut answer, Status::Idle);
+            let bytes = answer.as_mut_slice();
+            self.shard
+                .handle_event(self.now, Event::Received { conn, bytes });
+            self.run();
+        }
+    }
+
     /// How many connections the node has that are not closed.
     pub fn open(&self) -> usize {
         self.sessions
@@ -321,7 +345,7 @@ impl Stage {
         let mut answer = Vec::new();
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.input.extend_from_slice(bytes);
-            session.read(&self.users, &mut answer);
+            session.read(&self.users, self.holds_answers, &mut answer);
         } else if let Some(client) = self.clients.iter_mut().find(|it| it.conn == Some(conn)) {
             client.input.extend_from_slice(bytes);
             client.read(&mut answer);
@@ -346,7 +370,12 @@ impl Stage {
 }
 
 impl Session {
-    fn read(&mut self, users: &BTreeMap<&'static str, User>, out: &mut Vec<u8>) {
+    fn read(
+        &mut self,
+        users: &BTreeMap<&'static str, User>,
+        holds_answers: bool,
+        out: &mut Vec<u8>,
+    ) {
         let input = core::mem::take(&mut self.input);
         let mut rest = input.as_slice();
         if self.user.is_none() {
@@ -375,6 +404,7 @@ impl Session {
                     self.check(user, &message[HEADER_LEN..], out);
                 }
                 b'X' => self.has_left = true,
+                b'Q' if holds_answers => self.unanswered += 1,
                 b'Q' => {
                     backend::encode_command_complete(out, b"BEGIN");
                     backend::encode_ready_for_query(out, Status::Idle);

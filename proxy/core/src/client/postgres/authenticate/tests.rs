@@ -416,3 +416,31 @@ fn asks_nobody_when_service_trusts() {
     assert_eq!(error(&stage, client).0, "28000");
     assert!(stage.clients[client].asked.is_empty());
 }
+
+#[test]
+fn lets_login_in_when_all_upstreams_are_busy() {
+    let mut stage = relay(2, &ASKING);
+    let busy: Vec<usize> = (0..6)
+        .map(|_| stage.login("hashed", "hashed secret"))
+        .collect();
+    stage.wait(3_000);
+    assert!(busy.iter().all(|&client| is_in(&stage, client)));
+    stage.holds_answers = true;
+    for &client in &busy {
+        stage.query(client);
+        stage.query(client);
+    }
+    let next = stage.login("scrammed", "scrammed secret");
+    for _ in 0..30 {
+        stage.wait(100);
+        stage.answer_one_each();
+        let idle = busy
+            .iter()
+            .filter(|&&client| stage.clients[client].answers >= 2);
+        for client in idle.copied().collect::<Vec<_>>() {
+            stage.query(client);
+        }
+    }
+    assert!(is_in(&stage, next), "{:?}", stage.clients[next]);
+    assert!(stage.held() <= 2);
+}
