@@ -5,10 +5,10 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use manifold_tests::simulator::{Between, Failure, Report, simulate};
+use manifold_tests::simulator::{Between, Bug, Failure, Report, Setup, simulate};
 
 /// Runs seeds of the simulator.
 #[derive(Clone, Debug, Parser)]
@@ -34,10 +34,42 @@ struct Arguments {
     /// Shards between clients and node; 0 connects the clients directly. By default the seed says.
     #[arg(long)]
     shards: Option<u32>,
+    /// Plant a bug in the core, by its name.
+    #[arg(long, value_parser = bug_named)]
+    bug: Option<Bug>,
+}
+
+fn bug_named(name: &str) -> Result<Bug, String> {
+    let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    found.ok_or_else(|| format!("the bugs are {:?}", Bug::ALL))
+}
+
+impl Arguments {
+    fn setup(&self, seed: u64) -> Setup {
+        let between = match self.shards {
+            Some(0) => Between::Nothing,
+            Some(count) => Between::Shards(count),
+            None => Setup::of(seed).between,
+        };
+        Setup {
+            between,
+            bug: self.bug,
+            is_printed: self.trace,
+        }
+    }
 }
 
 /// Every so many seeds one is run twice, to see that it takes the same steps.
 const REPEAT_EVERY: u64 = 20;
+
+/// What a thread that has no seed is said to run.
+const NO_SEED: u64 = u64::MAX;
+
+/// How often the watch looks.
+const WATCH_EVERY: Duration = Duration::from_millis(20);
+
+/// A seed that runs for so long is named.
+const LONG: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -78,23 +110,56 @@ fn run_all(arguments: &Arguments, first: u64, count: u64) -> Totals {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let current: Vec<AtomicU64> = (0..threads).map(|_| AtomicU64::new(NO_SEED)).collect();
+    let begin = |current: &AtomicU64| {
+        let place = next.fetch_add(1, Ordering::Relaxed);
+        let goes_on = place < count && !stop.load(Ordering::Relaxed);
+        current.store(
+            if goes_on { first + place } else { NO_SEED },
+            Ordering::Relaxed,
+        );
+        goes_on.then_some(first + place)
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads.min(usize::try_from(count).unwrap_or(threads)) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    if place >= count {
-                        return;
-                    }
-                    let held = run_one(arguments, first + place, &totals);
-                    if !held && !arguments.keep_going {
+        for current in &current {
+            let (begin, totals, stop) = (&begin, &totals, &stop);
+            scope.spawn(move || {
+                while let Some(seed) = begin(current) {
+                    if !run_one(arguments, seed, totals) && !arguments.keep_going {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
             });
         }
+        watch(&current);
     });
     totals
+}
+
+/// Names the seeds that run for long: an endless loop inside the core ends no other way.
+fn watch(current: &[AtomicU64]) {
+    let seeds = || -> Vec<u64> {
+        current
+            .iter()
+            .map(|seed| seed.load(Ordering::Relaxed))
+            .collect()
+    };
+    let mut since: Vec<(u64, Instant)> = seeds()
+        .into_iter()
+        .map(|seed| (seed, Instant::now()))
+        .collect();
+    std::thread::sleep(WATCH_EVERY);
+    while seeds().iter().any(|&seed| seed != NO_SEED) {
+        for (seed, (seen, begun)) in seeds().into_iter().zip(&mut since) {
+            if seed != *seen {
+                (*seen, *begun) = (seed, Instant::now());
+            } else if seed != NO_SEED && begun.elapsed() > LONG {
+                println!("SEED={seed} has been running for {:?}", begun.elapsed());
+                *begun = Instant::now();
+            }
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
 }
 
 fn run_one(arguments: &Arguments, seed: u64, totals: &Totals) -> bool {
@@ -116,9 +181,12 @@ fn run_one(arguments: &Arguments, seed: u64, totals: &Totals) -> bool {
             let shards = arguments
                 .shards
                 .map_or(String::new(), |count| format!(" --shards {count}"));
+            let bug = arguments
+                .bug
+                .map_or(String::new(), |bug| format!(" --bug {bug:?}"));
             println!(
                 "{failure}\n  cargo run --release -p manifold-tests --bin simulate -- \
-                 --seed {seed}{shards} --trace"
+                 --seed {seed}{shards}{bug} --trace"
             );
             false
         }
@@ -127,14 +195,16 @@ fn run_one(arguments: &Arguments, seed: u64, totals: &Totals) -> bool {
 
 /// Runs a seed, some of them twice.
 fn run_checked(arguments: &Arguments, seed: u64) -> Result<Report, Failure> {
-    let between = match arguments.shards {
-        Some(0) => Between::Nothing,
-        Some(count) => Between::Shards(count),
-        None => Between::Shards(1 + (seed % 3) as u32),
-    };
-    let report = simulate(seed, between, arguments.trace)?;
+    let setup = arguments.setup(seed);
+    let report = simulate(seed, setup)?;
     if seed.is_multiple_of(REPEAT_EVERY) && arguments.seed.is_none() {
-        let again = simulate(seed, between, false)?;
+        let again = simulate(
+            seed,
+            Setup {
+                is_printed: false,
+                ..setup
+            },
+        )?;
         if again != report {
             let violation = format!("I12: {:x} and then {:x}", report.hash, again.hash);
             return Err(Failure {

@@ -3,6 +3,8 @@
 //! Reads the parts of a world, changes nothing. What only one part can see (a client its replies, a
 //! node its sessions, a driver its contract) that part notes itself.
 
+use manifold_core::stats::Stats;
+
 use super::client::Client;
 use super::postgres::Node;
 use super::postgres::database::owner_of;
@@ -39,14 +41,30 @@ pub fn check_nothing_foreign(clients: &[Client], node: &Node) -> Option<String> 
     None
 }
 
-/// I9: a node never holds more connections than it was promised, cancels aside.
-pub fn check_connections(node: &Node, connections_max: u32) -> Option<String> {
-    let sessions = node
-        .sessions()
-        .filter(|session| session.is_logged_in())
-        .count();
-    (sessions > connections_max as usize)
-        .then(|| format!("I9: {sessions} connections where {connections_max} are allowed"))
+/// I9: there are never more connections to a node than it was promised.
+pub fn check_connections(connections: usize, connections_max: u32) -> Option<String> {
+    (connections > connections_max as usize)
+        .then(|| format!("I9: {connections} connections where {connections_max} are allowed"))
+}
+
+/// Connects of one shard in one run: many more than its clients and faults give reason for.
+const CONNECTS_MAX: u64 = 3_000;
+
+/// I9: a shard does not connect again and again for nothing.
+pub fn check_connects(connects: u64) -> Option<String> {
+    (connects > CONNECTS_MAX).then(|| format!("I9: {connects} connects in one run"))
+}
+
+/// I2: a node that keeps to the protocol is never taken for one that does not.
+pub fn check_understood(stats: &Stats) -> Option<String> {
+    (stats.mismatches > 0).then(|| "I2: the core took a reply for another one".to_owned())
+}
+
+/// I10: what a shard counts as being there is gone when everybody is.
+pub fn check_gauges(stats: &Stats) -> Option<String> {
+    let gauges = [stats.clients, stats.upstreams, stats.leased];
+    (gauges != [0, 0, 0])
+        .then(|| format!("I10: clients, upstreams and leases are {gauges:?} at the end"))
 }
 
 /// I10: when everybody is gone, nothing is left at the node.

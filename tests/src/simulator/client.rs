@@ -226,25 +226,34 @@ impl Client {
             .min()
     }
 
-    /// Does one of the things that it can do.
-    pub fn act(&mut self, now: Instant, network: &mut Network) {
-        let Some(link) = self.link else { return };
+    /// Does one of the things that it can do; says which, and the bytes that moved.
+    pub fn act(&mut self, now: Instant, network: &mut Network) -> (&'static str, Vec<u8>) {
+        let Some(link) = self.link else {
+            return ("is gone", Vec::new());
+        };
         let can = [
             u32::from(self.can_compose(now)),
             u32::from(self.can_write(now, network, link)),
             u32::from(self.can_read(now, network, link)),
         ];
         if can == [0, 0, 0] {
-            return;
+            return ("waits", Vec::new());
         }
-        match self.prng.weighted(&can) {
-            0 => self.compose(now),
-            1 => self.write(now, network, link),
-            _ => self.read(now, network, link),
-        }
+        let done = match self.prng.weighted(&can) {
+            0 => {
+                self.compose(now);
+                (
+                    "composes",
+                    self.flights.last().map_or("", |it| it.unit.name).into(),
+                )
+            }
+            1 => ("writes", self.write(now, network, link)),
+            _ => ("reads", self.read(now, network, link)),
+        };
         if self.prng.chance(self.habits.leaves) && self.phase == Phase::Working {
             self.leave(now, network, true);
         }
+        done
     }
 
     fn can_compose(&self, now: Instant) -> bool {
@@ -267,10 +276,10 @@ impl Client {
         now + Duration::from_nanos(self.prng.between(0, longest.as_nanos() as u64))
     }
 
-    fn write(&mut self, now: Instant, network: &mut Network, link: LinkId) {
+    fn write(&mut self, now: Instant, network: &mut Network, link: LinkId) -> Vec<u8> {
         let count = self.outgoing.len().min(self.habits.write_max);
         let written = network.write(now, link, End::Near, &self.outgoing[..count]);
-        self.outgoing.drain(..written);
+        let bytes = self.outgoing.drain(..written).collect();
         self.write_at = self.pause(now, self.habits.write_pause_max);
         if self.outgoing.is_empty() && self.phase == Phase::Leaving {
             if self.habits.half_closes {
@@ -279,9 +288,10 @@ impl Client {
                 self.leave(now, network, false);
             }
         }
+        bytes
     }
 
-    fn read(&mut self, now: Instant, network: &mut Network, link: LinkId) {
+    fn read(&mut self, now: Instant, network: &mut Network, link: LinkId) -> Vec<u8> {
         let readable = network.readable(now, link, End::Near);
         let bytes = network.read(now, link, End::Near, self.habits.read_max);
         self.read_at = self.pause(now, self.habits.read_pause_max);
@@ -289,9 +299,9 @@ impl Client {
             if readable.is_eof || readable.is_reset {
                 self.closed_by_peer(now, network);
             }
-            return;
+            return bytes;
         }
-        self.incoming.extend(bytes);
+        self.incoming.extend(&bytes);
         self.take_replies(now);
         if self.phase == Phase::Leaving && self.flights.len() <= 1 && self.outgoing.is_empty() {
             let ended = self
@@ -302,6 +312,7 @@ impl Client {
                 self.leave(now, network, false);
             }
         }
+        bytes
     }
 
     /// Goes, with or without a word: whatever was not answered may have happened.

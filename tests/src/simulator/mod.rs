@@ -25,11 +25,42 @@ pub mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use manifold_core::planted::Bug;
+
 pub use world::{Between, Failure, Report, World};
 
+/// What a run is besides its seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// What stands between clients and node.
+    pub between: Between,
+    /// A bug that is planted in every shard.
+    pub bug: Option<Bug>,
+    /// Whether every step is printed.
+    pub is_printed: bool,
+}
+
+impl Setup {
+    /// Clients connected directly.
+    pub const DIRECT: Self = Self {
+        between: Between::Nothing,
+        bug: None,
+        is_printed: false,
+    };
+
+    /// The set-up that a seed is run with unless something else is asked for.
+    pub fn of(seed: u64) -> Self {
+        Self {
+            between: Between::Shards(1 + (seed % 3) as u32),
+            bug: None,
+            is_printed: false,
+        }
+    }
+}
+
 /// Runs a seed to its end. A panic of the core is a failure like any other.
-pub fn simulate(seed: u64, between: Between, is_printed: bool) -> Result<Report, Failure> {
-    let run = || World::new(seed, between, is_printed).run();
+pub fn simulate(seed: u64, setup: Setup) -> Result<Report, Failure> {
+    let run = || World::new(seed, setup).run();
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
@@ -40,4 +71,18 @@ pub fn simulate(seed: u64, between: Between, is_printed: bool) -> Result<Report,
             steps: 0,
         })
     })
+}
+
+/// The first seed from `first` on, at most `count`, that fails with a planted bug and holds without
+/// it.
+pub fn catch(bug: Bug, first: u64, count: u64) -> Option<Failure> {
+    let catches = |seed: u64| {
+        let planted = Setup {
+            bug: Some(bug),
+            ..Setup::of(seed)
+        };
+        let failure = simulate(seed, planted).err()?;
+        simulate(seed, Setup::of(seed)).ok().map(|_| failure)
+    };
+    (first..first + count).find_map(catches)
 }

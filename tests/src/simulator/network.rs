@@ -241,6 +241,13 @@ impl Network {
         }
     }
 
+    /// Whether an end has not closed its socket.
+    pub fn is_held(&self, id: LinkId, by: End) -> bool {
+        self.links
+            .get(&id)
+            .is_some_and(|link| !link.gone[by as usize])
+    }
+
     /// Nothing arrives on a link until `until`.
     pub fn clog(&mut self, id: LinkId, until: Instant) {
         if let Some(link) = self.links.get_mut(&id) {

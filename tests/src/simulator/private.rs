@@ -88,11 +88,17 @@ impl Private {
         self.node.lose_transaction(self.session);
     }
 
-    /// Leaves the session in a failed transaction.
-    pub fn fail_with(&mut self, statements: &str) {
-        for text in statements.split("; ") {
-            self.answer(&Messages::default().query(text).0);
+    /// A Query fails.
+    pub fn fail_query(&mut self) {
+        self.answer(&Messages::default().query("(").0);
+    }
+
+    /// Leaves the session in a failed transaction, which a Query may have begun before it failed.
+    pub fn fail_transaction(&mut self) {
+        if self.status() == b'I' {
+            self.answer(&Messages::default().query("BEGIN").0);
         }
+        self.answer(&Messages::default().parse("failing", "(").sync().0);
     }
 
     /// The status that ReadyForQuery would tell.

@@ -26,7 +26,7 @@ use super::trace::Trace;
 use passes::SimShard;
 
 /// Steps after which a run is said not to come to rest.
-const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 1_000_000;
 
 /// Why a run failed.
 #[derive(Clone, Debug)]
@@ -196,10 +196,13 @@ impl World {
             Action::Connect(place) => self.connect_client(place),
             Action::Client(place) => {
                 let client = &mut self.clients[place];
-                client.act(now, &mut self.network);
+                let (what, bytes) = client.act(now, &mut self.network);
                 let name = &client.name;
-                self.trace
-                    .note(now, &[1, place as u8], || format!("{name} acts"));
+                self.trace.note(
+                    now,
+                    &[&[place as u8], what.as_bytes(), &bytes].concat(),
+                    || format!("{name} {what} {}", super::driver::text_of(&bytes)),
+                );
                 self.collect_from(place);
             }
             Action::Cancel(place) => self.send_cancel(place),
@@ -215,9 +218,13 @@ impl World {
 
     fn collect_from(&mut self, place: usize) {
         let client = &mut self.clients[place];
+        let is_gone = client.is_gone();
         let noted = client.violations.pop();
         let lost = checker::check_acknowledged(client, &self.port.node);
         self.violation = self.violation.take().or(noted).or(lost);
+        if is_gone {
+            self.replace_client();
+        }
     }
 
     /// Lets time pass to the next moment at which anything can happen.
@@ -233,6 +240,7 @@ impl World {
             .chain(shards)
             .chain(others.into_iter().flatten())
             .min();
+        self.check_time();
         match next {
             Some(next) => self.now = next.min(self.deadline()).max(Instant(now.0 + 1)),
             None if self.is_healed => {
@@ -298,7 +306,8 @@ impl World {
         let connections = match self.options.between {
             Between::Nothing => None,
             Between::Shards(_) => {
-                checker::check_connections(&self.port.node, self.options.connections_max)
+                let connections = self.port.connections(&self.network);
+                checker::check_connections(connections, self.options.connections_max)
             }
         };
         let found = self
@@ -308,14 +317,18 @@ impl World {
             .or(of_driver)
             .or(connections);
         self.violation = found;
-        if self.is_healed && self.now >= self.deadline() {
-            self.fail(format!("I11: the time is over, and {}", self.who_waits()));
-        }
+        self.check_time();
         if self.trace.steps > STEPS_MAX {
             self.fail(format!(
                 "I11: no rest after {STEPS_MAX} steps, and {}",
                 self.who_waits()
             ));
+        }
+    }
+
+    fn check_time(&mut self) {
+        if self.is_healed && self.now >= self.deadline() {
+            self.fail(format!("I11: the time is over, and {}", self.who_waits()));
         }
     }
 

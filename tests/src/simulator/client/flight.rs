@@ -97,7 +97,7 @@ impl Client {
                     self.private = here;
                     if message.tag == b'Q' {
                         // Any Query forgets the unnamed statement, however it ends.
-                        self.private.fail_with("(");
+                        self.private.fail_query();
                     }
                     return;
                 }

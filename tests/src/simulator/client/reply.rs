@@ -238,13 +238,7 @@ impl Client {
                     self.unknown.extend(pending);
                     self.private.lose_transaction();
                 } else if status == b'E' && self.private.status() != b'E' {
-                    // A Query may have begun a transaction before it failed.
-                    let text = if self.private.status() == b'I' {
-                        "BEGIN; ("
-                    } else {
-                        "("
-                    };
-                    self.private.fail_with(text);
+                    self.private.fail_transaction();
                 } else if status != self.private.status() {
                     let text = format!(
                         "I6: {} is told status {} after an error, not {}",

@@ -65,6 +65,9 @@ impl Driver {
                     self.breach("says Drained with connections open".to_owned());
                 }
                 self.has_drained = true;
+                for link in core::mem::take(&mut self.backlog) {
+                    network.close(now, link, End::Far);
+                }
             }
         }
     }

@@ -242,6 +242,9 @@ impl Session {
         for (name, value) in self.settings.take_changes() {
             send_setting(&mut self.output, name, &value);
         }
+        if self.private_state().is_none() {
+            self.dirty_by = None;
+        }
         if self.transaction.block == Block::Idle {
             self.send_notifications();
         }

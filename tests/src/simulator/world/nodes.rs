@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use manifold_core::time::Instant;
 
 use crate::simulator::network::{End, LinkId, Network};
-use crate::simulator::postgres::{Node, SessionId};
+use crate::simulator::postgres::{Node, Session, SessionId};
 
 /// A node and its connections.
 #[derive(Debug)]
@@ -59,6 +59,18 @@ impl NodePort {
     /// The links of the node.
     pub fn links(&self) -> impl Iterator<Item = LinkId> {
         self.sessions.keys().copied()
+    }
+
+    /// How many sessions there are whose other end has not closed: a node may notice that late.
+    pub fn connections(&self, network: &Network) -> usize {
+        let is_counted = |(link, id): (&LinkId, &SessionId)| {
+            network.is_held(*link, End::Near)
+                && self.node.session(*id).is_some_and(Session::is_logged_in)
+        };
+        self.sessions
+            .iter()
+            .filter(|&entry| is_counted(entry))
+            .count()
     }
 
     /// The session of a link.

@@ -58,6 +58,8 @@ pub struct Options {
     pub between: Between,
     /// How many clients come.
     pub clients: u32,
+    /// How many come in all: some come for those that have gone.
+    pub clients_max: u32,
     /// Episodes of each.
     pub episodes: u32,
     /// The time within which they come.
@@ -100,9 +102,11 @@ impl Options {
             draw_faults(prng)
         };
         let (limits, are_limits_tiny) = draw_limits(prng);
+        let clients = *prng.pick(&[1, 2, 3, 5, 8, 16]);
         Self {
             between,
-            clients: *prng.pick(&[1, 2, 3, 5, 8, 16]),
+            clients,
+            clients_max: clients * *prng.pick(&[1, 1, 2, 4]),
             episodes: *prng.pick(&[2, 5, 10]),
             arrival: Duration::from_millis(*prng.pick(&[0, 5, 100])),
             taste: Taste::draw(prng),
@@ -258,7 +262,7 @@ pub fn draw_habits(prng: &mut Prng, odd_clients: u32) -> Habits {
         write_max: if writes_slowly { 1 } else { 65_536 },
         write_pause_max: Duration::from_millis(if writes_slowly { 2 } else { 0 }),
         asks_tls,
-        leaves: if leaves { 30 } else { 0 },
+        leaves: if leaves { *prng.pick(&[30, 200]) } else { 0 },
         cancels: if cancels { 200 } else { 0 },
         garbles: if garbles { 50 } else { 0 },
         half_closes,

@@ -10,6 +10,7 @@ use manifold_core::shard::Shard;
 use manifold_core::time::Instant;
 
 use super::World;
+use crate::simulator::checker;
 use crate::simulator::driver::{Driver, Happening};
 use crate::simulator::network::Network;
 
@@ -23,6 +24,9 @@ pub struct SimShard {
     /// The permits that it shares with the others.
     pub permits: Arc<Permits>,
 }
+
+/// Operations that one pass may give: far more than there are connections and texts.
+const OPERATIONS_MAX: u32 = 10_000;
 
 /// How long the shards may take to finish what is in flight at the end, in milliseconds.
 const DRAIN_MS: u64 = 1_000;
@@ -58,7 +62,8 @@ impl SimShard {
             ));
         }
         let (free, all) = (self.permits.free(), self.permits.connections_max());
-        (free != all).then(|| format!("I10: {free} of {all} permits came back"))
+        let lost = (free != all).then(|| format!("I10: {free} of {all} permits came back"));
+        lost.or_else(|| checker::check_gauges(self.shard.stats()))
     }
 }
 
@@ -94,7 +99,15 @@ impl World {
             self.options.faults.refuse
         };
         let sim = &mut self.shards[place];
+        let mut count = 0;
         while let Some(operation) = sim.shard.poll_operation() {
+            count += 1;
+            if count > OPERATIONS_MAX {
+                self.fail(format!(
+                    "I9: more than {OPERATIONS_MAX} operations in one pass"
+                ));
+                return;
+            }
             let text = super::super::driver::describe(&operation);
             self.trace
                 .note(now, text.as_bytes(), || format!("shard {place} -> {text}"));
@@ -105,6 +118,9 @@ impl World {
                 });
         }
         sim.driver.end_pass(now, &mut self.network);
+        let found = checker::check_understood(sim.shard.stats())
+            .or_else(|| checker::check_connects(sim.driver.connects));
+        self.violation = self.violation.take().or(found);
         for (shard, message) in core::mem::take(&mut sim.driver.outbox) {
             let at = Instant(now.0 + self.prng.between(0, 100_000));
             match self.shards.get_mut(shard.index()) {

@@ -17,6 +17,7 @@ use super::World;
 use super::nodes::NodePort;
 use super::options::{Between, Options, draw_habits};
 use super::passes::SimShard;
+use crate::simulator::Setup;
 use crate::simulator::classifier::Classifier;
 use crate::simulator::client::Client;
 use crate::simulator::driver::{Dialled, Driver};
@@ -28,17 +29,23 @@ use crate::simulator::trace::Trace;
 
 impl World {
     /// The world of a seed.
-    pub fn new(seed: u64, between: Between, is_printed: bool) -> Self {
+    pub fn new(seed: u64, setup: Setup) -> Self {
         let mut prng = Prng::new(seed);
-        let options = Options::draw(&mut prng, between);
-        Self::with_options(seed, options, prng, is_printed)
+        let options = Options::draw(&mut prng, setup.between);
+        let mut world = Self::with_options(seed, options, prng, setup.is_printed);
+        if let Some(bug) = setup.bug {
+            world.shards.iter_mut().for_each(|sim| sim.shard.plant(bug));
+        }
+        world
     }
 
     /// A world with given options.
     pub fn with_options(seed: u64, options: Options, mut prng: Prng, is_printed: bool) -> Self {
         let network = Network::new(options.weather, prng.fork());
         let node = Node::new(options.users.clone(), options.service, prng.fork());
-        let clients = (1..=options.clients).map(|number| new_client(number, &options, &mut prng));
+        let begin = Instant(0);
+        let clients =
+            (1..=options.clients).map(|number| new_client(number, begin, &options, &mut prng));
         let clients = clients.collect();
         let shards = new_shards(seed, &options, &mut prng);
         Self {
@@ -56,6 +63,16 @@ impl World {
             prng,
             options,
         }
+    }
+
+    /// Somebody new comes for a client that has gone, as applications do that connect again.
+    pub(super) fn replace_client(&mut self) {
+        let number = self.clients.len() as u32 + 1;
+        if self.is_healed || number > self.options.clients_max {
+            return;
+        }
+        let client = new_client(number, self.now, &self.options, &mut self.prng);
+        self.clients.push(client);
     }
 
     pub(super) fn connect_client(&mut self, place: usize) {
@@ -111,7 +128,7 @@ impl World {
     }
 }
 
-fn new_client(number: u32, options: &Options, prng: &mut Prng) -> Client {
+fn new_client(number: u32, from: Instant, options: &Options, prng: &mut Prng) -> Client {
     let name = format!("c{number}");
     let user = *prng.pick(&["app", "app", "other"]);
     let mut pairs = vec![
@@ -137,7 +154,7 @@ fn new_client(number: u32, options: &Options, prng: &mut Prng) -> Client {
         prng.fork(),
     );
     let arrival = options.arrival.as_nanos() as u64;
-    let starts_at = Instant(prng.between(0, arrival));
+    let starts_at = Instant(from.0 + prng.between(0, arrival));
     let stream = prng.fork();
     let mut client = Client::new(
         name,
