@@ -12,6 +12,10 @@ use crate::proof::Setting;
 /// The setting that is kept apart: it changes what is logged, not what a proven read answers.
 pub const APPLICATION_NAME: &str = "application_name";
 
+/// The setting whose new value may keep a part of the old one: `iso` changes the style and not the
+/// order of day and month.
+pub const MERGED: &str = "datestyle";
+
 /// A set of settings that differ from the node's defaults for a user and database.
 #[derive(Debug)]
 pub struct Fingerprint {
@@ -127,6 +131,9 @@ impl Fingerprint {
         }
         for setting in &target.settings {
             if self.value(&setting.name) != Some(&*setting.value) {
+                if &*setting.name == MERGED && self.value(MERGED).is_some() {
+                    out.extend_from_slice(b"RESET datestyle;");
+                }
                 write_set(&setting.name, &setting.value, out);
             }
         }

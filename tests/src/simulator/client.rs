@@ -5,6 +5,7 @@
 
 mod compare;
 mod flight;
+mod proof;
 mod reply;
 
 use core::time::Duration;
@@ -13,11 +14,13 @@ use std::collections::BTreeSet;
 use manifold_core::time::Instant;
 
 use super::network::{End, LinkId, Network};
-use super::postgres::{Asks, Users};
+use super::postgres::Users;
 use super::private::Private;
 use super::prng::Prng;
 use super::request::{startup, tls_request};
 use super::script::Script;
+
+use proof::Proof;
 
 pub use flight::Flight;
 pub use reply::ASYNC_NOTICE;
@@ -110,9 +113,10 @@ pub struct Client {
     pub excused: u64,
     /// When the oldest unanswered request was sent.
     pub waiting_since: Option<Instant>,
-    user: String,
     pairs: Vec<(String, String)>,
-    password: String,
+    proof: Proof,
+    /// The same for the private connection.
+    private_proof: Proof,
     private: Private,
     script: Script,
     flights: Vec<Flight>,
@@ -143,10 +147,10 @@ impl Client {
             .find(|(key, _)| key == "user")
             .map(|(_, user)| user.clone());
         let user = user.unwrap_or_default();
-        let (_, password) = users
-            .get(&user)
-            .cloned()
-            .unwrap_or((Asks::Nothing, String::new()));
+        let password = match users.get(&user) {
+            Some((_, password)) if !habits.forgets_password => password.clone(),
+            _ => "wrong".to_owned(),
+        };
         Self {
             name,
             phase: Phase::New,
@@ -163,9 +167,9 @@ impl Client {
             answered: 0,
             excused: 0,
             waiting_since: None,
-            user,
             pairs,
-            password,
+            proof: Proof::new(&user, &password, 1),
+            private_proof: Proof::new(&user, &password, 2),
             private: Private::new(users.clone()),
             script,
             flights: Vec::new(),

@@ -5,11 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use postgres_protocol::authentication::md5_hash;
-
-use super::postgres::{Asks, Node, Service, SessionId, Users};
+use super::postgres::{Node, Service, SessionId, Users};
 use super::prng::Prng;
-use super::request::{Messages, password};
+use super::request::Messages;
 use super::wire::{Frame, take_frame};
 
 /// A node with one session.
@@ -49,19 +47,6 @@ impl Private {
     pub fn answer_tls_request(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.node.receive(self.session, bytes);
         self.node.run(self.session)
-    }
-
-    /// What would be answered to a password, given as the challenge asks for it.
-    pub fn answer_challenge(&mut self, user: &str, word: &str) -> VecDeque<Frame> {
-        let salt = self
-            .node
-            .session(self.session)
-            .and_then(|session| session.salt());
-        let answer = match (self.node.users.get(user), salt) {
-            (Some((Asks::Md5, _)), Some(salt)) => md5_hash(user.as_bytes(), word.as_bytes(), salt),
-            _ => word.to_owned(),
-        };
-        self.answer(&password(&answer))
     }
 
     /// The tokens that the client has committed.

@@ -9,6 +9,7 @@ use crate::auth::{Auth, Opening};
 use crate::client::postgres::Waiting;
 use crate::ids::{IdentityId, ServiceId};
 use crate::shard::Shard;
+use crate::time::Instant;
 use crate::upstream::postgres::challenge::Challenge;
 use crate::upstream::postgres::pipe::Chore;
 use crate::upstream::postgres::{State, Upstream};
@@ -38,7 +39,7 @@ impl Shard {
             let is_offered = has_chores && self.offer_to_chores(service, identity);
             wanted += usize::from(has_chores && !is_offered);
             if has_logins {
-                wanted += self.open_for_logins(service, identity);
+                wanted += usize::from(self.open_for_logins(service, identity));
             } else if !is_offered && self.is_openable(identity) {
                 let is_coming = self.upstreams_of(identity).any(|(_, it)| it.is_coming());
                 if !is_coming {
@@ -63,13 +64,28 @@ impl Shard {
         }
     }
 
-    /// Opens as many upstreams as there are logins that wait for the node's word: one for all as
-    /// long as it asks nothing, one for each otherwise. Says how many could not be opened.
-    fn open_for_logins(&mut self, service: ServiceId, identity: IdentityId) -> usize {
+    /// Opens as many upstreams as there are logins that wait for the node's word. Says whether
+    /// there is one that can go on only when somebody gives an upstream up.
+    fn open_for_logins(&mut self, service: ServiceId, identity: IdentityId) -> bool {
+        for _ in 0..self.missing_for_logins(identity) {
+            if !self.open_for_errand(service, identity) {
+                return self.has_room_for_login(service);
+            }
+        }
+        false
+    }
+
+    /// How many upstreams are to be opened for logins: one for all as long as the node asks for
+    /// nothing, one for each otherwise.
+    fn missing_for_logins(&self, identity: IdentityId) -> usize {
         let known = &self.identities[identity];
-        let is_relay = self.services[service.index()].auth == Auth::Relay;
+        let is_relay = self.services[known.service.index()].auth == Auth::Relay;
         let is_each = is_relay && known.opening != Opening::Freely;
-        let wanted = if is_each { known.logins.len() } else { 1 };
+        let wanted = if is_each {
+            known.logins.len()
+        } else {
+            known.logins.len().min(1)
+        };
         let coming = self.upstreams_of(identity).filter(|(_, upstream)| {
             let may_serve = match &upstream.challenge {
                 None => upstream.is_for_login || !is_each,
@@ -78,13 +94,28 @@ impl Shard {
             };
             upstream.state != State::Ready && may_serve
         });
-        let missing = wanted.saturating_sub(coming.count());
-        for done in 0..missing {
-            if !self.open_for_errand(service, identity) {
-                return missing - done;
-            }
+        wanted.saturating_sub(coming.count())
+    }
+
+    /// Since when a login has waited for somebody to give an upstream up.
+    pub(crate) fn login_waiting_since(&self, service: ServiceId) -> Option<Instant> {
+        let connections = &self.connections[service.index()];
+        let is_short = self.services[service.index()].permits.free() == 0
+            && connections.closing == 0
+            && self.has_room_for_login(service);
+        if !is_short {
+            return None;
         }
-        0
+        let short = connections
+            .errands
+            .iter()
+            .copied()
+            .filter(|&identity| self.missing_for_logins(identity) > 0);
+        let first = |identity| self.identities[identity].logins.iter();
+        short
+            .flat_map(first)
+            .filter_map(|&id| Some(self.clients.get(id)?.since))
+            .min()
     }
 
     /// Whether logins have as many upstreams under way as they may: those who have not proven
@@ -150,5 +181,26 @@ impl Shard {
             },
         );
         false
+    }
+
+    /// Since when a login waits for which no connection can be opened, if one does and none is
+    /// being closed for it yet.
+    pub(crate) fn login_without_room(&self, service: ServiceId) -> Option<Instant> {
+        let connections = &self.connections[service.index()];
+        let is_coming = connections
+            .upstreams
+            .iter()
+            .any(|&id| self.upstreams[id].is_draining || self.upstreams[id].state != State::Ready);
+        if is_coming || self.services[service.index()].permits.free() > 0 {
+            return None;
+        }
+        let waiting = connections
+            .errands
+            .iter()
+            .filter_map(|&id| self.identities.get(id));
+        let clients = waiting.flat_map(|identity| &identity.logins);
+        clients
+            .filter_map(|&id| Some(self.clients.get(id)?.since))
+            .min()
     }
 }

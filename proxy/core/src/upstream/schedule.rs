@@ -450,7 +450,7 @@ impl Shard {
             let victim = upstreams
                 .iter()
                 .copied()
-                .filter(|&id| self.upstreams[id].takes_shared() && !self.upstreams[id].is_free())
+                .filter(|&id| self.upstreams[id].can_be_held_back())
                 .max_by_key(|&id| self.lanes[self.upstreams[id].lane].upstreams.len());
             let Some(victim) = victim else { break };
             self.upstreams[victim].is_held_back = true;
@@ -480,6 +480,12 @@ impl Shard {
             .filter(|&other| other != lane && self.lanes.get(other).is_some())
             .filter_map(|other| Some((self.lanes[other].waiting_since()?, other)))
             .min();
+        if let Some(login) = self.login_without_room(service)
+            && own.is_none_or(|own| login < own)
+        {
+            self.retire(id);
+            return;
+        }
         if let Some((since, other)) = oldest
             && own.is_none_or(|own| since < own)
             && (was_held_back || own.is_none_or(|own| since + UNFAIR < own))
@@ -496,6 +502,14 @@ impl Shard {
                 self.retire(id);
                 return;
             }
+        }
+        if let Some(own) = own
+            && let Some(since) = self.login_waiting_since(service)
+            && (was_held_back || since + UNFAIR < own)
+            && self.may_close_for(id, since)
+        {
+            self.retire(id);
+            return;
         }
         self.lanes_to_serve.push_back(lane);
     }

@@ -8,7 +8,8 @@ use crate::simulator::wire::{Fields, Frame, report_of};
 pub(super) fn normalise(frame: &Frame) -> Frame {
     let body = match frame.tag {
         b'K' => Vec::new(),
-        b'R' if frame.body.starts_with(&[0, 0, 0, 5]) => vec![0, 0, 0, 5],
+        // Salts, nonces and proofs.
+        b'R' if matches!(frame.body.get(3), Some(5 | 11 | 12)) => frame.body[..4].to_vec(),
         // Position, file, line and routine are the node's own business.
         b'E' | b'N' => match report_of(&frame.body) {
             // Whoever cannot read a message says so in words of its own.

@@ -7,7 +7,6 @@ use manifold_core::time::Instant;
 
 use super::compare::{are_counts, describe, error_code, normalise};
 use super::{Client, Flight, Phase};
-use crate::simulator::request::password;
 use crate::simulator::wire::{Fields, Frame, take_frame};
 
 /// Names and codes of what a node says of its own accord.
@@ -125,44 +124,25 @@ impl Client {
             self.excuse(frame, &wanted);
             return;
         }
-        flight.expected.pop_front();
+        let expected = flight.expected.pop_front();
         flight.matched += 1;
-        if frame.tag == b'R' {
-            self.answer_challenge(frame);
+        if let Some(expected) = expected.filter(|_| frame.tag == b'R') {
+            self.answer_challenge(frame, &expected);
         } else if frame.tag == b'Z' {
             self.end_flight(now);
         }
     }
 
-    fn answer_challenge(&mut self, frame: &Frame) {
-        let mut fields = Fields(&frame.body);
-        let (kind, salt) = (fields.int32(), fields.raw(4));
-        let right = |user: &str, word: &str, salt: Option<&[u8]>| {
-            let salt = salt.and_then(|salt| <[u8; 4]>::try_from(salt).ok());
-            match salt {
-                Some(salt) => postgres_protocol::authentication::md5_hash(
-                    user.as_bytes(),
-                    word.as_bytes(),
-                    salt,
-                ),
-                None => word.to_owned(),
-            }
-        };
-        if !matches!(kind, Some(3 | 5)) {
-            return;
+    /// Answers a challenge, and lets the private connection's own be answered, too: no two have
+    /// the same salt or nonce.
+    fn answer_challenge(&mut self, frame: &Frame, expected: &Frame) {
+        let answer = self.proof.answer(&frame.body);
+        let private_answer = self.private_proof.answer(&expected.body);
+        if let (Some(answer), Some(private_answer)) = (answer, private_answer) {
+            self.outgoing.extend(answer);
+            let follows = self.private.answer(&private_answer);
+            self.flights[0].expected.extend(follows);
         }
-        let word = if self.habits.forgets_password {
-            "wrong"
-        } else {
-            &self.password
-        };
-        self.outgoing
-            .extend(password(&right(&self.user, word, salt)));
-        // The private connection has a salt of its own.
-        let expected = &mut self.flights[0].expected;
-        assert!(expected.is_empty(), "nothing follows a challenge");
-        let answer = self.private.answer_challenge(&self.user, word);
-        expected.extend(answer);
     }
 
     fn end_flight(&mut self, now: Instant) {

@@ -3,13 +3,17 @@
 //! Knows users and passwords, nothing of statements. Invariant: nothing but this phase's own
 //! messages is taken before the login has succeeded.
 
+use core::fmt;
 use std::collections::BTreeMap;
+
+use manifold_protocols::postgres::authentication::scram::{Exchange, Verdict, Verifier};
 
 use postgres_protocol::authentication::md5_hash;
 
 use super::database::Database;
 use super::report::Report;
 use super::session::{Phase, Session};
+use crate::simulator::prng::Prng;
 use crate::simulator::wire::{Body, Fields, Frame};
 
 /// What a node asks a user for.
@@ -21,35 +25,65 @@ pub enum Asks {
     Password,
     /// The password, hashed with a salt.
     Md5,
+    /// A proof by SCRAM-SHA-256.
+    Scram,
 }
 
 /// Who may log in: by name, what is asked and the password.
 pub type Users = BTreeMap<String, (Asks, String)>;
 
 /// A login under way.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Login {
     users: Users,
-    salt: [u8; 4],
+    /// What this session's challenges are made from.
+    random: u64,
+    /// The exchange, once the client was asked for SCRAM.
+    exchange: Option<Exchange>,
     startup: Option<BTreeMap<String, String>>,
     /// A cancel request that came instead of a startup packet.
     cancel: Option<(u32, u32)>,
 }
 
+/// Few, so that a run does not spend its time on them.
+const SCRAM_ITERATIONS: u32 = 2;
+
+const MECHANISM: &str = "SCRAM-SHA-256";
 const PROTOCOL: i32 = 3 << 16;
 const CANCEL: i32 = (1234 << 16) | 5678;
 const SSL: i32 = (1234 << 16) | 5679;
 const GSS: i32 = (1234 << 16) | 5680;
 
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("startup", &self.startup)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Login {
-    pub(super) fn new(users: Users, salt: u64) -> Self {
-        let salt = core::array::from_fn(|at| (salt >> (8 * at)) as u8);
+    pub(super) fn new(users: Users, random: u64) -> Self {
         Self {
             users,
-            salt,
+            random,
+            exchange: None,
             startup: None,
             cancel: None,
         }
+    }
+
+    fn salt(&self) -> [u8; 4] {
+        core::array::from_fn(|at| (self.random >> (8 * at)) as u8)
+    }
+
+    /// Begins an exchange against the verifier that a node would have stored for a password.
+    fn begin_exchange(&mut self, user: &str, password: &str) {
+        let salt = [b"salt of ", user.as_bytes()].concat();
+        let verifier = Verifier::derive(password.as_bytes(), &salt, SCRAM_ITERATIONS);
+        let mut random = Prng::new(self.random);
+        let random = core::array::from_fn(|_| random.next() as u8);
+        self.exchange = Some(Exchange::new(verifier, random));
     }
 
     /// Whether a complete message of this phase lies in `input`.
@@ -137,25 +171,30 @@ impl Session {
             return;
         };
         let user = pairs.get("user").cloned().unwrap_or_default();
-        let asks = login.users.get(&user).map(|(asks, _)| *asks);
-        let salt = login.salt;
+        let known = login.users.get(&user).cloned();
         login.startup = Some(pairs);
-        match asks {
-            None => {
-                let text = format!("role \"{user}\" does not exist");
-                self.die(&Report::fatal("28000", text), database);
+        let Some((asks, password)) = known else {
+            let text = format!("role \"{user}\" does not exist");
+            self.die(&Report::fatal("28000", text), database);
+            return;
+        };
+        let challenge = match asks {
+            Asks::Nothing => {
+                self.let_in(database);
+                return;
             }
-            Some(Asks::Nothing) => self.let_in(database),
-            Some(Asks::Password) => Body::default().int32(3).send(&mut self.output, b'R'),
-            Some(Asks::Md5) => Body::default()
-                .int32(5)
-                .raw(&salt)
-                .send(&mut self.output, b'R'),
-        }
+            Asks::Password => Body::default().int32(3),
+            Asks::Md5 => Body::default().int32(5).raw(&login.salt()),
+            Asks::Scram => {
+                login.begin_exchange(&user, &password);
+                Body::default().int32(10).text(MECHANISM).raw(&[0])
+            }
+        };
+        challenge.send(&mut self.output, b'R');
     }
 
     fn take_password(&mut self, frame: &Frame, database: &mut Database) {
-        let Phase::Login(login) = &self.phase else {
+        let Phase::Login(login) = &mut self.phase else {
             return;
         };
         let user = login
@@ -167,11 +206,18 @@ impl Session {
         let Some((asks, password)) = login.users.get(&user) else {
             return;
         };
-        let expected = match asks {
-            Asks::Md5 => md5_hash(user.as_bytes(), password.as_bytes(), login.salt),
-            Asks::Nothing | Asks::Password => password.clone(),
+        let is_right = match asks {
+            Asks::Md5 => {
+                let hash = md5_hash(user.as_bytes(), password.as_bytes(), login.salt());
+                Fields(&frame.body).text() == Some(&hash)
+            }
+            Asks::Nothing | Asks::Password => Fields(&frame.body).text() == Some(password),
+            Asks::Scram => match self.take_scram(&frame.body) {
+                Some(is_right) => is_right,
+                None => return,
+            },
         };
-        if frame.tag == b'p' && Fields(&frame.body).text() == Some(&expected) {
+        if frame.tag == b'p' && is_right {
             self.let_in(database);
         } else {
             let text = format!("password authentication failed for user \"{user}\"");
@@ -179,12 +225,33 @@ impl Session {
         }
     }
 
-    /// The salt of a login under way.
-    pub fn salt(&self) -> Option<[u8; 4]> {
-        match &self.phase {
-            Phase::Login(login) => Some(login.salt),
-            _ => None,
+    /// Takes a message of an exchange; says whether the client has proven itself once it is over.
+    fn take_scram(&mut self, body: &[u8]) -> Option<bool> {
+        let Phase::Login(login) = &mut self.phase else {
+            return None;
+        };
+        let mut exchange = login.exchange.take()?;
+        let mut fields = Fields(body);
+        if let Some(MECHANISM) = fields.text() {
+            let first = fields.sized().flatten().unwrap_or_default();
+            let Ok(answer) = exchange.handle_client_first(first) else {
+                return Some(false);
+            };
+            login.exchange = Some(exchange);
+            Body::default()
+                .int32(11)
+                .raw(&answer)
+                .send(&mut self.output, b'R');
+            return None;
         }
+        let Ok(Verdict::Accepted { server_final, .. }) = exchange.handle_client_final(body) else {
+            return Some(false);
+        };
+        Body::default()
+            .int32(12)
+            .raw(&server_final)
+            .send(&mut self.output, b'R');
+        Some(true)
     }
 
     fn let_in(&mut self, database: &mut Database) {

@@ -114,7 +114,7 @@ impl Options {
             weather: draw_weather(prng),
             temper: draw_temper(prng),
             service: draw_service(prng),
-            users: draw_users(prng, between),
+            users: draw_users(prng),
             limits,
             are_limits_tiny,
             connections_max: *prng.pick(&[1, 2, 3, 4, 8, 16]),
@@ -191,18 +191,19 @@ fn draw_service(prng: &mut Prng) -> Service {
     }
 }
 
-/// Behind shards that relay no secrets the node asks for none.
-fn draw_users(prng: &mut Prng, between: Between) -> Users {
-    let all = match between {
-        Between::Nothing => vec![Asks::Nothing, Asks::Password, Asks::Md5],
-        Between::Shards(_) => vec![Asks::Nothing],
-    };
-    let names = ["app", "other"];
+fn draw_users(prng: &mut Prng) -> Users {
+    let all = [
+        Asks::Nothing,
+        Asks::Nothing,
+        Asks::Password,
+        Asks::Md5,
+        Asks::Scram,
+    ];
     let user = |name: &&str| {
         let asks = *prng.pick(&all);
         ((*name).to_owned(), (asks, format!("secret of {name}")))
     };
-    names.iter().map(user).collect()
+    ["app", "other"].iter().map(user).collect()
 }
 
 /// Half of the runs have the default bounds; in the others some are next to nothing.

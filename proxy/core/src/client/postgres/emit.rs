@@ -72,7 +72,7 @@ impl Shard {
             client.in_flight += 1;
             client.upstream = Some(target);
         }
-        client.is_barred |= found.clears || (is_leased && found.resets);
+        client.is_barred |= found.clears || found.sets || (is_leased && found.resets);
         let session = client
             .session
             .as_deref_mut()

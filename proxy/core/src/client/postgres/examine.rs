@@ -74,6 +74,8 @@ pub struct Examined {
     pub touched: Vec<Box<str>>,
     /// Whether the upstream has no statements any more afterwards.
     pub clears: bool,
+    /// Whether it sets a setting.
+    pub sets: bool,
     /// Whether it takes settings back to what the session began with.
     pub resets: bool,
     /// What it runs, for the history.
@@ -340,7 +342,10 @@ impl Examiner<'_> {
             self.found.ask(Class::Exclusive, true);
         }
         let session = self.client.session();
-        let statement = if profile.verdict.freezes {
+        // Inside a transaction settings may hold that no fingerprint knows, and literals freeze.
+        let is_own =
+            profile.verdict.freezes || (self.client.lease.is_some() && parse.text.contains(&b'\''));
+        let statement = if is_own {
             self.library.make(parse.text, parse.types, &meaning)
         } else {
             let fingerprint = session.fingerprint.number;
@@ -450,6 +455,7 @@ impl Examined {
             change: None,
             touched: Vec::new(),
             clears: false,
+            sets: false,
             resets: false,
             text: None,
             simple: None,
@@ -499,6 +505,7 @@ impl Examined {
         match statement {
             Proven::Set(setting) | Proven::SetConfig(setting) => {
                 self.touched.push(setting.name.clone());
+                self.sets = true;
             }
             Proven::Reset(name) => {
                 self.touched.push(name.clone());

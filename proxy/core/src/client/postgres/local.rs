@@ -12,7 +12,7 @@ use manifold_protocols::postgres::backend::{
 use crate::client::postgres::examine::Examined;
 use crate::client::postgres::startup::clean_application_name;
 use crate::client::postgres::{Session, Waiting, login};
-use crate::fingerprint::{APPLICATION_NAME, Fingerprint};
+use crate::fingerprint::{APPLICATION_NAME, Fingerprint, MERGED};
 use crate::identity::Identity;
 use crate::ids::ClientId;
 use crate::proof::{Setting, Statement};
@@ -143,7 +143,9 @@ impl Shard {
 fn is_local(identity: &Identity, session: &Session, statement: &Statement) -> bool {
     match statement {
         Statement::Set(setting) => {
-            &*setting.name == APPLICATION_NAME || identity.accepted.contains_key(setting)
+            let is_part = &*setting.name == MERGED && !setting.value.contains(&b',');
+            &*setting.name == APPLICATION_NAME
+                || (identity.accepted.contains_key(setting) && !is_part)
         }
         // Of a setting that the session never touched only the node knows whether it exists.
         Statement::Reset(name) => {

@@ -268,7 +268,10 @@ impl Shard {
     fn may_follow_itself(&self, id: ClientId, current: UpstreamId, demand: Demand) -> bool {
         let upstream = &self.upstreams[current];
         let client = &self.clients[id];
-        if upstream.lane != self.lanes_by_client(client) || upstream.is_draining {
+        if upstream.lane != self.lanes_by_client(client)
+            || upstream.is_draining
+            || upstream.is_held_back
+        {
             return false;
         }
         if upstream.pipe.len() >= self.limits.pipe_depth_max

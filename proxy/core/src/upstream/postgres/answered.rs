@@ -9,6 +9,7 @@ use manifold_protocols::postgres::backend::Status;
 
 use crate::client::postgres::examine::ALL;
 use crate::client::postgres::{Until, Waiting};
+use crate::fingerprint::MERGED;
 use crate::ids::{ClientId, UpstreamId};
 use crate::proof::Setting;
 use crate::shard::Shard;
@@ -168,7 +169,14 @@ impl Shard {
                 self.accept_reported(id, client, setting);
                 let session = self.clients[client].session();
                 let changed = Rc::clone(&session.fingerprint);
-                let changed = self.fingerprints.with(&changed, setting.clone());
+                let mut setting = setting.clone();
+                if &*setting.name == MERGED
+                    && let Some(whole) = self.merged_value(id, client)
+                {
+                    setting.value = whole;
+                    self.accept(identity, setting.clone(), &setting.value.clone());
+                }
+                let changed = self.fingerprints.with(&changed, setting);
                 self.upstreams[id].fingerprint = Rc::clone(&changed);
                 self.set_fingerprint(client, Rc::clone(&changed));
                 let lane = self.lane(identity, &changed);
@@ -182,6 +190,20 @@ impl Shard {
                 self.clients[client].session_mut().statements.clear();
             }
         }
+    }
+
+    /// What DateStyle is after a SET that may have named a part of it only.
+    fn merged_value(&self, id: UpstreamId, client: ClientId) -> Option<Box<[u8]>> {
+        let is_it = |name: &[u8]| name.eq_ignore_ascii_case(MERGED.as_bytes());
+        let reported = &self.upstreams[id].reported;
+        if let Some((_, value)) = reported.iter().rev().find(|(name, _)| is_it(name)) {
+            return Some(value.clone());
+        }
+        let session = self.clients[client].session();
+        let identity = &self.identities[session.identity];
+        let mut all = crate::client::postgres::login::reported(identity, session);
+        all.find(|(name, _)| is_it(name))
+            .map(|(_, value)| value.into())
     }
 
     /// What a setting is now is known: the node need not be asked.

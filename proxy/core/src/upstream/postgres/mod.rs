@@ -211,6 +211,15 @@ impl Upstream {
             })
     }
 
+    /// Whether it becomes free sooner if nothing is added.
+    pub fn can_be_held_back(&self) -> bool {
+        self.state == State::Ready
+            && self.holder.is_none()
+            && !self.pipe.is_empty()
+            && !self.is_held_back
+            && !self.is_draining
+    }
+
     /// Whether a request that others may follow could be added, as far as the upstream goes.
     pub fn takes_shared(&self) -> bool {
         self.state == State::Ready

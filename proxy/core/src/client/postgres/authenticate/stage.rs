@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use manifold_protocols::postgres::authentication::md5::Hash;
 use manifold_protocols::postgres::authentication::scram::{
-    Exchange, Keys, MECHANISM, Prover, Verdict, Verifier,
+    self, Exchange, Keys, MECHANISM, Prover, Verifier,
 };
 use manifold_protocols::postgres::backend::{
     self, Authentication, ErrorFields, Fields, Message, Severity, Status,
@@ -24,7 +24,7 @@ use crate::event::{Address, Event, Operation, Peer, Socket};
 use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
 use crate::limits::Limits;
 use crate::permits::Permits;
-use crate::proof::Reason;
+use crate::proof::{Scope, Statement, Verdict};
 use crate::shard::{Settings, Shard};
 use crate::time::Instant;
 use crate::topology::{Service, Target};
@@ -95,6 +95,8 @@ pub struct Stage {
     pub sessions: BTreeMap<ConnId, Session>,
     pub clients: Vec<Client>,
     pub log: Vec<String>,
+    /// What every query does.
+    pub meaning: Statement,
     /// Whether queries are answered only by `answer_one_each`.
     pub holds_answers: bool,
     permits: Arc<Permits>,
@@ -147,6 +149,7 @@ impl Stage {
             sessions: BTreeMap::new(),
             clients: Vec::new(),
             log: Vec::new(),
+            meaning: Statement::Read,
             holds_answers: false,
             permits,
         }
@@ -316,14 +319,20 @@ impl Stage {
                 self.shard.handle_event(self.now, Event::Closed { conn });
             }
             Operation::Classify { ticket, .. } => {
-                let verdict = Arc::new(crate::proof::Verdict::opaque(Reason::Unrecognised));
+                let statements = Box::new([self.meaning.clone()]);
+                let verdict = Verdict {
+                    statements,
+                    scope: Scope::Text,
+                    freezes: false,
+                };
+                let verdict = Arc::new(verdict);
                 self.shard
                     .handle_event(self.now, Event::Classified { ticket, verdict });
             }
             Operation::Catalog { database, .. } => {
                 let event = Event::CatalogReady {
                     database,
-                    understood: false,
+                    understood: true,
                 };
                 self.shard.handle_event(self.now, event);
             }
@@ -459,11 +468,11 @@ impl Session {
                 .handle_client_final(body)
                 .unwrap()
             {
-                Verdict::Accepted { server_final, .. } => {
+                scram::Verdict::Accepted { server_final, .. } => {
                     backend::encode_authentication_sasl_final(out, &server_final);
                     true
                 }
-                Verdict::Rejected => false,
+                scram::Verdict::Rejected => false,
             },
             _ => panic!("nobody was asked"),
         };
