@@ -430,14 +430,13 @@ fn lets_login_in_when_all_upstreams_are_busy() {
         stage.holds_answers = true;
         for &client in &busy {
             stage.query(client);
-            stage.query(client);
         }
         let next = stage.login("scrammed", "scrammed secret");
         for _ in 0..30 {
             let before: Vec<usize> = stage.clients.iter().map(|client| client.answers).collect();
             stage.wait(100);
             stage.answer_one_each();
-            // Each keeps two queries under way.
+            // Each keeps a query under way.
             for &client in &busy {
                 for _ in before[client]..stage.clients[client].answers {
                     stage.query(client);
