@@ -182,25 +182,4 @@ impl Shard {
         );
         false
     }
-
-    /// Since when a login waits for which no connection can be opened, if one does and none is
-    /// being closed for it yet.
-    pub(crate) fn login_without_room(&self, service: ServiceId) -> Option<Instant> {
-        let connections = &self.connections[service.index()];
-        let is_coming = connections
-            .upstreams
-            .iter()
-            .any(|&id| self.upstreams[id].is_draining || self.upstreams[id].state != State::Ready);
-        if is_coming || self.services[service.index()].permits.free() > 0 {
-            return None;
-        }
-        let waiting = connections
-            .errands
-            .iter()
-            .filter_map(|&id| self.identities.get(id));
-        let clients = waiting.flat_map(|identity| &identity.logins);
-        clients
-            .filter_map(|&id| Some(self.clients.get(id)?.since))
-            .min()
-    }
 }

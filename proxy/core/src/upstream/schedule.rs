@@ -480,8 +480,10 @@ impl Shard {
             .filter(|&other| other != lane && self.lanes.get(other).is_some())
             .filter_map(|other| Some((self.lanes[other].waiting_since()?, other)))
             .min();
-        if let Some(login) = self.login_without_room(service)
-            && own.is_none_or(|own| login < own)
+        // What nobody else waits for stays free: whoever makes room looks for the best to close.
+        if let Some(login) = self.login_waiting_since(service)
+            && own.is_some_and(|own| login < own)
+            && self.may_close_for(id, login)
         {
             self.retire(id);
             return;
@@ -502,14 +504,6 @@ impl Shard {
                 self.retire(id);
                 return;
             }
-        }
-        if let Some(own) = own
-            && let Some(since) = self.login_waiting_since(service)
-            && (was_held_back || since + UNFAIR < own)
-            && self.may_close_for(id, since)
-        {
-            self.retire(id);
-            return;
         }
         self.lanes_to_serve.push_back(lane);
     }

@@ -203,9 +203,11 @@ impl Upstream {
             && !self.is_draining
     }
 
-    /// Whether it is about to become free: connecting, or being given its lane's settings.
+    /// Whether it is about to become free: connecting, or being given its lane's settings. One that
+    /// waits for a client to prove itself may never come.
     pub fn is_coming(&self) -> bool {
-        self.state != State::Ready
+        let is_promised = !matches!(self.challenge, Some(Challenge::Client(..)));
+        (self.state != State::Ready && is_promised)
             || self.pipe.back().is_some_and(|last| {
                 matches!(last.owner, pipe::Requester::Chore(_)) && self.holder.is_none()
             })

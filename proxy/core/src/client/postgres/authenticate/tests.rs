@@ -452,3 +452,78 @@ fn lets_login_in_when_all_upstreams_are_busy() {
         assert!(stage.held() <= 2);
     }
 }
+
+#[test]
+fn lets_nobody_in_because_the_proxy_knows_the_password() {
+    let mut stage = relay(2, &ASKING);
+    let client = stage.login("clear", "clear secret");
+    stage.crash();
+    stage.wait(1_000);
+    // One login at a time has an upstream here, so the next one waits for it.
+    let slow = stage.login_from("127.0.0.1:1", "clear", None);
+    let wrong = stage.login("clear", "wrong");
+    assert!(stage.clients[wrong].asked.is_empty());
+    stage.query(client);
+    assert_eq!(stage.clients[client].answers, 1, "the password is known");
+    assert!(!stage.clients[wrong].is_ready);
+    stage.leave(slow);
+    stage.wait(2_000);
+    assert_eq!(error(&stage, wrong).0, "28P01");
+}
+
+#[test]
+fn opens_nothing_beyond_what_logins_brought_when_no_secret_is_there() {
+    let mut stage = relay(3, &[("free", Asks::Nothing), ("hashed", Asks::Md5)]);
+    stage.meaning = Statement::Call;
+    let clients: Vec<usize> = (0..5)
+        .map(|_| stage.login("hashed", "hashed secret"))
+        .collect();
+    // Room is made for another user, who takes two of the three connections away.
+    stage.holds_answers = true;
+    for place in [stage.login("free", ""), stage.login("free", "")] {
+        stage.query(place);
+    }
+    stage.wait(1_500);
+    stage
+        .clients
+        .iter()
+        .for_each(|client| assert!(client.is_ready));
+    let sessions = stage.sessions.len();
+    let own = stage
+        .sessions
+        .values()
+        .filter(|it| it.user.as_deref() == Some("hashed"));
+    let own = own.filter(|session| !session.is_closed).count();
+    assert!((1..3).contains(&own), "{own}");
+    for &client in &clients {
+        stage.query(client);
+    }
+    let free: Vec<usize> = (clients.len()..stage.clients.len()).collect();
+    for &client in &free {
+        stage.leave(client);
+    }
+    stage.wait(3_000);
+    assert_eq!(
+        stage.sessions.len(),
+        sessions,
+        "nothing could be opened, so nothing was"
+    );
+    for _ in 0..5 {
+        stage.answer_one_each();
+    }
+    assert!(
+        clients
+            .iter()
+            .all(|&client| stage.clients[client].answers == 1)
+    );
+}
+
+#[test]
+fn closes_upstream_when_node_does_not_prove_itself() {
+    let listed = users(&[("unproven", plain("unproven secret"))]);
+    let mut stage = Stage::new(Auth::Users, listed, 4, &[("unproven", Asks::ScramUnproven)]);
+    let client = stage.login("unproven", "unproven secret");
+    stage.wait(10_000);
+    assert_eq!(error(&stage, client).0, "08006");
+    assert_eq!((stage.open(), stage.held()), (0, 0));
+}
