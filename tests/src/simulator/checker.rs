@@ -3,6 +3,7 @@
 //! Reads the parts of a world, changes nothing. What only one part can see (a client its replies, a
 //! node its sessions, a driver its contract) that part notes itself.
 
+use manifold_core::limits::Limits;
 use manifold_core::stats::Stats;
 
 use super::client::Client;
@@ -47,12 +48,34 @@ pub fn check_connections(connections: usize, connections_max: u32) -> Option<Str
         .then(|| format!("I9: {connections} connections where {connections_max} are allowed"))
 }
 
+/// I8: a cancel hits no write of a client that asked for none.
+pub fn check_cancelled(clients: &[Client], cancelled: &[String]) -> Option<String> {
+    let is_wanted = |token: &&String| {
+        let asked = |client: &&Client| client.name == owner_of(token);
+        clients
+            .iter()
+            .find(asked)
+            .is_some_and(|client| client.cancelled_until.is_some())
+    };
+    let hit = cancelled.iter().find(|token| !is_wanted(token));
+    hit.map(|token| format!("I8: a cancel hit {token}, whose client asked for none"))
+}
+
 /// Connects of one shard in one run: many more than its clients and faults give reason for.
 const CONNECTS_MAX: u64 = 3_000;
 
 /// I9: a shard does not connect again and again for nothing.
 pub fn check_connects(connects: u64) -> Option<String> {
     (connects > CONNECTS_MAX).then(|| format!("I9: {connects} connects in one run"))
+}
+
+/// Requests of the proxy's own that may stand in a pipe beside those that are counted.
+const OWN_REQUESTS_MAX: u64 = 8;
+
+/// I9: no pipe is deeper than it may be.
+pub fn check_depth(depth: u64, limits: &Limits) -> Option<String> {
+    let depth_max = limits.pipe_depth_max as u64 + OWN_REQUESTS_MAX;
+    (depth > depth_max).then(|| format!("I9: {depth} requests in one pipe, limit {depth_max}"))
 }
 
 /// I2: a node that keeps to the protocol is never taken for one that does not.

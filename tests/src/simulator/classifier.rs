@@ -46,15 +46,23 @@ impl Classifier {
 
 /// Whether the literals of a statement do not matter to what it does.
 fn is_shape(sql: &Sql) -> bool {
-    matches!(
+    let names_setting = matches!(
         sql,
-        Sql::Read { .. }
-            | Sql::Insert { .. }
-            | Sql::Late { .. }
-            | Sql::Touch { .. }
-            | Sql::Do { .. }
-            | Sql::CopyOut { .. }
-    )
+        Sql::Read {
+            read: Read::Seen(_),
+            ..
+        }
+    );
+    !names_setting
+        && matches!(
+            sql,
+            Sql::Read { .. }
+                | Sql::Insert { .. }
+                | Sql::Late { .. }
+                | Sql::Touch { .. }
+                | Sql::Do { .. }
+                | Sql::CopyOut { .. }
+        )
 }
 
 fn judge(sql: &Sql) -> Statement {
@@ -63,6 +71,11 @@ fn judge(sql: &Sql) -> Statement {
             read: Read::Slow(_),
             ..
         } => Statement::ReadWaiting,
+        // Shared requests may run under another client's name; who looks at it is not shared.
+        Sql::Read {
+            read: Read::Seen(name),
+            ..
+        } if name == "application_name" => Statement::ReadWaiting,
         Sql::Read { .. } => Statement::Read,
         Sql::Insert { .. } | Sql::Late { .. } | Sql::Touch { .. } => Statement::Write,
         Sql::Alter { .. } => Statement::Define,

@@ -22,6 +22,8 @@ use super::script::Script;
 
 use proof::Proof;
 
+use proof::Proof;
+
 pub use flight::Flight;
 pub use reply::ASYNC_NOTICE;
 
@@ -254,7 +256,13 @@ impl Client {
             1 => ("writes", self.write(now, network, link)),
             _ => ("reads", self.read(now, network, link)),
         };
-        if self.prng.chance(self.habits.leaves) && self.phase == Phase::Working {
+        // Rather with something in flight than without.
+        let leaves = if done.0 == "writes" {
+            self.habits.leaves * 4
+        } else {
+            self.habits.leaves
+        };
+        if self.prng.chance(leaves) && self.phase == Phase::Working {
             self.leave(now, network, true);
         }
         done

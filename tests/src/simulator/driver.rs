@@ -5,6 +5,7 @@
 //! and `Closed`.
 
 mod apply;
+mod watch;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use manifold_core::time::Instant;
 use super::classifier::Classifier;
 use super::network::{End, LinkId, Network};
 use super::prng::Prng;
+use watch::Watch;
 
 /// What the driver itself makes difficult.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +189,8 @@ struct Conn {
     closed_at: Option<Instant>,
     is_eof_told: bool,
     is_failure_told: bool,
+    /// What is in flight, where the other end is a node.
+    watch: Option<Watch>,
 }
 
 /// What a connect comes to, and how long it takes.
@@ -265,6 +269,12 @@ impl Driver {
     /// Something is to be told at `at`.
     pub fn post(&mut self, at: Instant, happening: Happening) {
         self.mailbox.push((at, happening));
+    }
+
+    /// The most requests that are in flight on one connection to a node.
+    pub fn depth(&self) -> u64 {
+        let watches = self.conns.values().filter_map(|conn| conn.watch.as_ref());
+        watches.map(Watch::depth).max().unwrap_or(0)
     }
 
     /// Whether no connection is left and nothing waits to be told.
@@ -423,6 +433,9 @@ impl Driver {
                 .map(|link| network.read(now, link, end, limit))
                 .unwrap_or_default();
             conn.burst = conn.burst.saturating_sub(bytes.len());
+            if let Some(watch) = &mut conn.watch {
+                watch.see_received(&bytes);
+            }
             return Happening::Received(id, bytes);
         }
         if conn.is_send_over(now) {

@@ -5,6 +5,7 @@
 //! the seed, so that a run can be had again.
 
 mod faults;
+mod logins;
 mod nodes;
 mod options;
 mod passes;
@@ -298,7 +299,9 @@ impl World {
 
     fn check_step(&mut self) {
         let database = &mut self.port.node.database;
-        let noted = database.violations.pop();
+        let cancelled = core::mem::take(&mut database.cancelled);
+        let hit = checker::check_cancelled(&self.clients, &cancelled);
+        let noted = database.violations.pop().or(hit);
         let of_driver = self
             .shards
             .iter_mut()

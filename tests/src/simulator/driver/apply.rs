@@ -10,6 +10,7 @@ use manifold_core::event::{Address, Operation, Socket};
 use manifold_core::ids::ConnId;
 use manifold_core::time::Instant;
 
+use super::watch::Watch;
 use super::{Conn, Connecting, Dialled, Driver, Happening, Sending};
 use crate::simulator::classifier::understands;
 use crate::simulator::network::{End, LinkId, Network};
@@ -115,6 +116,7 @@ impl Driver {
             closed_at: None,
             is_eof_told: false,
             is_failure_told: false,
+            watch: (end == End::Near).then(Watch::default),
         };
         self.conns.insert(id, conn);
     }
@@ -176,6 +178,9 @@ impl Driver {
         if conn.send.is_some() {
             self.breach(format!("sends on {id:?} while a send is under way"));
             return;
+        }
+        if let Some(watch) = &mut conn.watch {
+            watch.see_sent(&buffer);
         }
         conn.send = Some(Sending {
             buffer,

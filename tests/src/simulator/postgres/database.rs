@@ -59,6 +59,8 @@ pub struct Database {
     pub locks: Locks,
     /// Committed notifications that no session has been told of yet.
     pub notifications: Vec<(u32, String, String)>,
+    /// Tokens of writes that a cancel hit: the checker reads it.
+    pub cancelled: Vec<String>,
     /// What must never happen and did: the checker reads it.
     pub violations: Vec<String>,
     /// How long statements take.
@@ -77,6 +79,7 @@ impl Database {
             epoch: 1,
             locks: Locks::default(),
             notifications: Vec::new(),
+            cancelled: Vec::new(),
             violations: Vec::new(),
             service,
             prng,

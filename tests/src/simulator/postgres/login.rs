@@ -49,6 +49,12 @@ pub(super) struct Login {
 const SCRAM_ITERATIONS: u32 = 2;
 
 const MECHANISM: &str = "SCRAM-SHA-256";
+/// The verifier that a node has stored of a user's password.
+pub fn verifier_of(user: &str, password: &str) -> Verifier {
+    let salt = [b"salt of ", user.as_bytes()].concat();
+    Verifier::derive(password.as_bytes(), &salt, SCRAM_ITERATIONS)
+}
+
 const PROTOCOL: i32 = 3 << 16;
 const CANCEL: i32 = (1234 << 16) | 5678;
 const SSL: i32 = (1234 << 16) | 5679;
@@ -79,11 +85,9 @@ impl Login {
 
     /// Begins an exchange against the verifier that a node would have stored for a password.
     fn begin_exchange(&mut self, user: &str, password: &str) {
-        let salt = [b"salt of ", user.as_bytes()].concat();
-        let verifier = Verifier::derive(password.as_bytes(), &salt, SCRAM_ITERATIONS);
         let mut random = Prng::new(self.random);
         let random = core::array::from_fn(|_| random.next() as u8);
-        self.exchange = Some(Exchange::new(verifier, random));
+        self.exchange = Some(Exchange::new(verifier_of(user, password), random));
     }
 
     /// Whether a complete message of this phase lies in `input`.

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use manifold_core::time::Instant;
 
 pub use database::{Database, Service};
-pub use login::{Asks, Users};
+pub use login::{Asks, Users, verifier_of};
 pub use session::Session;
 
 use super::prng::Prng;
@@ -120,6 +120,9 @@ impl Node {
         let hits_next = self.prng.chance(500);
         let is_meant = |session: &&mut Session| session.pid == pid && session.secret == secret;
         if let Some(session) = self.sessions.values_mut().find(is_meant) {
+            if let Some(token) = session.writing_token() {
+                self.database.cancelled.push(token.to_owned());
+            }
             session.cancel(hits_next);
         }
     }

@@ -250,7 +250,8 @@ fn lock_of(sql: &Sql) -> Option<(LockKey, Mode)> {
     }
 }
 
-fn is_write(sql: &Sql) -> bool {
+/// Whether a statement writes anything that outlives its session.
+pub(super) fn is_write(sql: &Sql) -> bool {
     !matches!(
         sql,
         Sql::Read { .. } | Sql::CopyOut { .. } | Sql::FillTemp { .. } | Sql::Declare { .. }

@@ -11,6 +11,7 @@ use super::SessionId;
 use super::database::Database;
 use super::locks::{LockKey, Mode};
 use super::login::Login;
+use super::query::is_write;
 use super::report::{Report, Row, send_notification, send_setting};
 use super::settings::Settings;
 use super::transaction::{Block, Cursor, Transaction};
@@ -163,9 +164,10 @@ impl Session {
         !matches!(self.phase, Phase::Login(_)) && !self.user.is_empty()
     }
 
-    /// The token of the statement under way, if it has one.
-    pub fn running_token(&self) -> Option<&str> {
-        self.task.as_ref()?.token.as_deref()
+    /// The token of the statement under way, if it has one and writes.
+    pub(super) fn writing_token(&self) -> Option<&str> {
+        let task = self.task.as_ref().filter(|task| is_write(&task.sql))?;
+        task.token.as_deref()
     }
 
     /// Whether a step can be done now.

@@ -7,10 +7,11 @@ use core::time::Duration;
 
 use manifold_core::limits::Limits;
 
+use super::logins::Logins;
 use crate::simulator::client::{Excuses, Habits};
 use crate::simulator::driver::Temper;
 use crate::simulator::network::Weather;
-use crate::simulator::postgres::{Asks, Service, Users};
+use crate::simulator::postgres::Service;
 use crate::simulator::prng::Prng;
 use crate::simulator::script::Taste;
 
@@ -74,8 +75,8 @@ pub struct Options {
     pub temper: Temper,
     /// The node.
     pub service: Service,
-    /// Who may log in.
-    pub users: Users,
+    /// Who may log in, and how.
+    pub logins: Logins,
     /// The bounds of the shards.
     pub limits: Limits,
     /// Whether some bound is so small that clients may be told of it.
@@ -103,6 +104,7 @@ impl Options {
         };
         let (limits, are_limits_tiny) = draw_limits(prng);
         let clients = *prng.pick(&[1, 2, 3, 5, 8, 16]);
+        let logins = Logins::draw(prng, between);
         Self {
             between,
             clients,
@@ -114,7 +116,7 @@ impl Options {
             weather: draw_weather(prng),
             temper: draw_temper(prng),
             service: draw_service(prng),
-            users: draw_users(prng),
+            logins,
             limits,
             are_limits_tiny,
             connections_max: *prng.pick(&[1, 2, 3, 4, 8, 16]),
@@ -132,6 +134,10 @@ impl Options {
             let lost = ["08000", "08001", "08003", "08004", "08006", "08007"];
             excuses.codes.extend(lost);
             excuses.codes.extend(["57P01", "57P02", "57P03", "53300"]);
+            excuses.closes = true;
+        }
+        if self.logins.is_fragile() {
+            excuses.codes.insert("08006");
             excuses.closes = true;
         }
         if self.are_limits_tiny {
@@ -191,21 +197,6 @@ fn draw_service(prng: &mut Prng) -> Service {
     }
 }
 
-fn draw_users(prng: &mut Prng) -> Users {
-    let all = [
-        Asks::Nothing,
-        Asks::Nothing,
-        Asks::Password,
-        Asks::Md5,
-        Asks::Scram,
-    ];
-    let user = |name: &&str| {
-        let asks = *prng.pick(&all);
-        ((*name).to_owned(), (asks, format!("secret of {name}")))
-    };
-    ["app", "other"].iter().map(user).collect()
-}
-
 /// Half of the runs have the default bounds; in the others some are next to nothing.
 fn draw_limits(prng: &mut Prng) -> (Limits, bool) {
     let mut limits = Limits::default();
@@ -263,7 +254,7 @@ pub fn draw_habits(prng: &mut Prng, odd_clients: u32) -> Habits {
         write_max: if writes_slowly { 1 } else { 65_536 },
         write_pause_max: Duration::from_millis(if writes_slowly { 2 } else { 0 }),
         asks_tls,
-        leaves: if leaves { *prng.pick(&[30, 200]) } else { 0 },
+        leaves: if leaves { *prng.pick(&[10, 100]) } else { 0 },
         cancels: if cancels { 200 } else { 0 },
         garbles: if garbles { 50 } else { 0 },
         half_closes,

@@ -119,7 +119,8 @@ impl World {
         }
         sim.driver.end_pass(now, &mut self.network);
         let found = checker::check_understood(sim.shard.stats())
-            .or_else(|| checker::check_connects(sim.driver.connects));
+            .or_else(|| checker::check_connects(sim.driver.connects))
+            .or_else(|| checker::check_depth(sim.driver.depth(), &self.options.limits));
         self.violation = self.violation.take().or(found);
         for (shard, message) in core::mem::take(&mut sim.driver.outbox) {
             let at = Instant(now.0 + self.prng.between(0, 100_000));

@@ -5,7 +5,6 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use manifold_core::auth::{Auth, Users};
 use manifold_core::event::{Address, Failure};
 use manifold_core::ids::{ListenerId, ServiceId, ShardId};
 use manifold_core::permits::Permits;
@@ -42,7 +41,7 @@ impl World {
     /// A world with given options.
     pub fn with_options(seed: u64, options: Options, mut prng: Prng, is_printed: bool) -> Self {
         let network = Network::new(options.weather, prng.fork());
-        let node = Node::new(options.users.clone(), options.service, prng.fork());
+        let node = Node::new(options.logins.node.clone(), options.service, prng.fork());
         let begin = Instant(0);
         let clients =
             (1..=options.clients).map(|number| new_client(number, begin, &options, &mut prng));
@@ -159,7 +158,7 @@ fn new_client(number: u32, from: Instant, options: &Options, prng: &mut Prng) ->
     let mut client = Client::new(
         name,
         pairs,
-        &options.users,
+        &options.logins.faced,
         habits,
         script,
         stream,
@@ -188,8 +187,8 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         name: Arc::from("main"),
         listeners: vec![ListenerId(0)],
         target,
-        auth: Auth::Relay,
-        users: Arc::new(Users::default()),
+        auth: options.logins.auth,
+        users: options.logins.file.clone(),
         permits: ledgers[0].clone(),
     };
     let new_shard = |number: u32| {
