@@ -22,8 +22,6 @@ use super::script::Script;
 
 use proof::Proof;
 
-use proof::Proof;
-
 pub use flight::Flight;
 pub use reply::ASYNC_NOTICE;
 
