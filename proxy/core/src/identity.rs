@@ -134,10 +134,14 @@ pub struct Database {
     pub epoch: u32,
     /// How far the current catalog is known.
     pub catalog: Catalog,
+    /// It has changed since the reading under way began: what is read is not the whole truth.
+    pub is_outdated: bool,
     /// Clients that wait for it.
     pub waiting: Vec<ClientId>,
-    /// What the version query answered when the catalog was read.
+    /// What the version query answered just before the catalog was read.
     pub version: Option<Box<[u8]>>,
+    /// Up to this moment the known catalog is confirmed to be the node's.
+    pub confirmed_at: Instant,
     /// When the version was looked at last.
     pub checked_at: Instant,
     /// Whether a version query is under way.
@@ -169,8 +173,10 @@ impl Database {
             name,
             epoch: 0,
             catalog: Catalog::Unread,
+            is_outdated: false,
             waiting: Vec::new(),
             version: None,
+            confirmed_at: Instant(0),
             checked_at: Instant(0),
             is_checking: false,
             is_suspect: false,

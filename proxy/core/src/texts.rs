@@ -107,6 +107,9 @@ struct Question {
     is_shape: bool,
 }
 
+/// Texts are remembered at least so many, whatever the limit says.
+const TEXTS_MIN: usize = 32;
+
 /// What a key begins with, after the database: the rest is a shape or a text.
 const SHAPE: u8 = b's';
 const ITSELF: u8 = b't';
@@ -119,7 +122,8 @@ impl Texts {
             young: fast_map(seed),
             old: fast_map(seed),
             young_bytes: 0,
-            texts_max: texts_max.max(2),
+            // Fewer than one request may need would push each other out while it waits.
+            texts_max: texts_max.max(TEXTS_MIN),
             bytes_max,
             asked: fast_map(seed),
             next_ticket: 0,

@@ -56,8 +56,13 @@ impl Shard {
         let only_checks = known
             .chores
             .iter()
-            .all(|chore| matches!(chore, Chore::Version(_)));
-        if only_checks && !known.chores.is_empty() && self.upstreams_of(identity).next().is_none() {
+            .all(|chore| matches!(chore, Chore::Version(..)));
+        let is_awaited = !self.databases[known.database.index()].waiting.is_empty();
+        if only_checks
+            && !is_awaited
+            && !known.chores.is_empty()
+            && self.upstreams_of(identity).next().is_none()
+        {
             let known = &mut self.identities[identity];
             known.chores.clear();
             self.databases[known.database.index()].is_checking = false;

@@ -174,10 +174,11 @@ impl Shard {
             let known = &mut self.databases[database.index()];
             match chore {
                 Chore::Catalog(_) => known.catalog = Catalog::Unread,
-                Chore::Version(_) => known.is_checking = false,
+                Chore::Version(..) => known.is_checking = false,
                 _ => {}
             }
         }
+        self.wake_for_catalog(database);
         let heir = self.heir_of(identity);
         let known = &mut self.databases[database.index()];
         if known.identity == Some(identity) {

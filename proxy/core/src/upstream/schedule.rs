@@ -525,8 +525,17 @@ impl Shard {
                 self.is_waiting(*place) && (is_down || self.now - place.since >= wait_max)
             }));
         }
-        for place in late {
-            self.refuse_waiting(place.client, is_down);
+        let mut late: Vec<ClientId> = late.into_iter().map(|place| place.client).collect();
+        for database in self.databases.iter().filter(|it| it.service == service) {
+            late.extend(database.waiting.iter().copied().filter(|&id| {
+                self.clients.get(id).is_some_and(|client| {
+                    client.waiting == Waiting::Catalog
+                        && (is_down || self.now - client.since >= wait_max)
+                })
+            }));
+        }
+        for id in late {
+            self.refuse_waiting(id, is_down);
         }
     }
 

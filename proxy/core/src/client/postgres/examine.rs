@@ -12,8 +12,8 @@ use manifold_protocols::postgres::backend::Status;
 use manifold_protocols::postgres::frame::{FrameError, HEADER_LEN, decode_frontend_header};
 use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
 
-use crate::client::postgres::Client;
 use crate::client::postgres::statements::Statement;
+use crate::client::postgres::{Client, Until};
 use crate::event::Operation;
 use crate::identity::{Catalog, Database};
 use crate::ids::{ClientId, DatabaseId};
@@ -118,6 +118,10 @@ pub enum Scope {
 
 /// Replies above this size make a text Tail: nobody else waits behind them.
 const BIG_REPLY_BYTES: u32 = 64 << 10;
+
+/// A request waits for verdicts at most so often, and twice for each of its messages (its shape,
+/// then the text itself).
+const ASKS_MAX: u32 = 64;
 
 /// Texts that take longer than this at the node are Tail.
 const SLOW_NANOS: u32 = 5_000_000;
@@ -398,15 +402,34 @@ impl Examiner<'_> {
         Ok(profile)
     }
 
+    /// Whether the catalog condemns a text that it may only not know yet: a table or a function
+    /// may have been made a moment ago, by whomever. Before a session is given an upstream for good
+    /// the catalog is compared with the node's once more.
+    fn is_doubtful(&self, profile: &Profile) -> bool {
+        let rests_on_catalog = matches!(
+            profile.keeps,
+            Some(Reason::Object | Reason::Relation | Reason::Trigger)
+        );
+        let is_kept = matches!(
+            self.client.lease.map(|lease| lease.until),
+            Some(Until::Session(_))
+        );
+        let is_confirmed =
+            (self.client.doubts_since).is_some_and(|since| since <= self.database.confirmed_at);
+        rests_on_catalog && !is_kept && !is_confirmed
+    }
+
     /// What a text does, or who has to be asked first.
     fn judge(&mut self, text: &[u8]) -> Result<(Rc<Text>, Rc<Profile>), Stop> {
         if !self.client.session().is_readable {
             return Ok(Text::opaque(Reason::SessionState, self.database.epoch));
         }
+        // The catalog cannot be read in a failed transaction or in the middle of a request, which
+        // may hold the last upstream: better a lease than a wait for oneself.
+        let is_barred = self.client.status == Status::Failed
+            || self.client.lease.is_some_and(|lease| lease.is_open);
         if self.database.catalog != Catalog::Known {
-            if self.client.status == Status::Failed {
-                // The catalog cannot be read in a failed transaction, which may hold the last
-                // upstream: better a lease than a wait for oneself.
+            if is_barred {
                 return Ok(Text::opaque(Reason::CatalogUnknown, self.database.epoch));
             }
             return Err(Stop::NoCatalog);
@@ -415,7 +438,16 @@ impl Examiner<'_> {
             .texts
             .look_up(self.database_id, self.database.epoch, text)
         {
+            Lookup::Known(_, profile) if !is_barred && self.is_doubtful(&profile) => {
+                Err(Stop::NoCatalog)
+            }
             Lookup::Known(text, profile) => Ok((text, profile)),
+            // Its texts push each other out of the cache: it would ask for ever.
+            Lookup::Unknown { .. }
+                if self.client.asks > ASKS_MAX + 2 * self.pieces.len() as u32 =>
+            {
+                Ok(Text::opaque(Reason::Complexity, self.database.epoch))
+            }
             Lookup::Unknown { text: place, ask } => {
                 place.add_waiting(self.id);
                 if let Some(ticket) = ask {

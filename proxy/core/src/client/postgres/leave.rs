@@ -71,6 +71,11 @@ impl Shard {
             upstream.forget_requests(id);
         }
         if let Some(lease) = client.lease {
+            if lease.defines.is_some() {
+                // Whether its transaction will have committed nobody is told.
+                let database = self.identities[upstream.identity].database;
+                self.databases[database.index()].is_suspect = true;
+            }
             upstream.holder = None;
             upstream.is_soiled = !self.planted.is(Bug::ForgetReset);
             self.stats.leased -= 1;

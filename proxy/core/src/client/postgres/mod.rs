@@ -57,6 +57,10 @@ pub struct Client {
     pub waiting: Waiting,
     /// When it began to wait.
     pub since: Instant,
+    /// Since when it is in doubt whether the catalog that condemns its next request is still true.
+    pub doubts_since: Option<Instant>,
+    /// How often its next request has waited for a verdict.
+    pub asks: u32,
     /// What the session is; only while `phase` is beyond `Startup`.
     pub session: Option<Box<Session>>,
     /// The secret half of its cancel key.
@@ -138,6 +142,17 @@ pub struct Lease {
     pub is_open: bool,
     /// Something has been sent on it.
     pub is_begun: bool,
+    /// Its open transaction has changed the catalog, or may have: true for others when it commits.
+    pub defines: Option<Definition>,
+}
+
+/// How sure it is that a request has changed the catalog.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Definition {
+    /// Unproven text: most of it changes no catalog.
+    Suspected,
+    /// DDL.
+    Certain,
 }
 
 /// What ends a lease.
@@ -171,6 +186,8 @@ impl Client {
             lease: None,
             waiting: Waiting::No,
             since: now,
+            doubts_since: None,
+            asks: 0,
             session: None,
             secret,
             streaming: 0,

@@ -56,6 +56,10 @@ impl Shard {
             if progress == Progress::Stop {
                 break;
             }
+            if let Some(client) = self.clients.get_mut(id) {
+                client.doubts_since = None;
+                client.asks = 0;
+            }
         }
         self.settle_input(id);
     }
@@ -211,9 +215,13 @@ impl Shard {
             Found::Incomplete | Found::Request(_) | Found::TooLarge => {}
             Found::NoCatalog => {
                 client.waiting = Waiting::Catalog;
+                client.doubts_since.get_or_insert(self.now);
                 self.want_catalog(id);
             }
-            Found::Unclassified => client.waiting = Waiting::Verdict,
+            Found::Unclassified => {
+                client.asks += 1;
+                client.waiting = Waiting::Verdict;
+            }
         }
         Progress::Stop
     }
@@ -315,6 +323,7 @@ impl Shard {
             until,
             is_open: false,
             is_begun: false,
+            defines: None,
         });
         client.scanned = 0;
         self.stats.leases += 1;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use manifold_protocols::postgres::backend::Status;
 
 use crate::client::postgres::examine::ALL;
-use crate::client::postgres::{Until, Waiting};
+use crate::client::postgres::{Definition, Until, Waiting};
 use crate::fingerprint::MERGED;
 use crate::ids::{ClientId, UpstreamId};
 use crate::proof::Setting;
@@ -60,6 +60,12 @@ impl Shard {
         }
         if let Some(upstream) = self.upstreams.get_mut(id) {
             upstream.reported.clear();
+            // A holder may have waited for room behind a request of our own.
+            if let Some(holder) = upstream.holder
+                && self.clients.get(holder).is_some()
+            {
+                self.clients_to_pump.push_back(holder);
+            }
             self.settle_upstream(id);
         }
     }
@@ -110,9 +116,7 @@ impl Shard {
         head: &Expectation,
         status: Status,
     ) {
-        if head.defines {
-            self.note_definition(id, head);
-        }
+        self.note_definition(id, client_id, head, status);
         let Some(client) = self.clients.get_mut(client_id) else {
             return;
         };
@@ -139,16 +143,39 @@ impl Shard {
         }
     }
 
-    /// Something ran after which proofs may not hold.
-    fn note_definition(&mut self, id: UpstreamId, head: &Expectation) {
-        let identity = self.upstreams[id].identity;
-        let database = self.identities[identity].database;
-        if head.commits_early {
-            // Unproven text: most of it changes no catalog, so it is looked at rather than
-            // believed.
-            self.databases[database.index()].is_suspect = true;
-        } else if !head.is_failed {
-            self.void_catalog(database);
+    /// Something may have run after which proofs do not hold. What an open transaction did counts
+    /// when it is over: nobody else sees it earlier.
+    fn note_definition(
+        &mut self,
+        id: UpstreamId,
+        client: ClientId,
+        head: &Expectation,
+        status: Status,
+    ) {
+        let lease = self
+            .clients
+            .get_mut(client)
+            .and_then(|it| it.lease.as_mut());
+        let before = lease.as_ref().and_then(|lease| lease.defines);
+        let now = match (head.defines, head.commits_early) {
+            (true, true) => Some(Definition::Suspected),
+            (true, false) if !head.is_failed => Some(Definition::Certain),
+            _ => None,
+        };
+        let definition = before.max(now);
+        let is_over = status == Status::Idle;
+        if let Some(lease) = lease {
+            lease.defines = definition.filter(|_| !is_over);
+            if !is_over && !head.commits_early {
+                return;
+            }
+        }
+        let database = self.identities[self.upstreams[id].identity].database;
+        match definition {
+            // It is looked at rather than believed.
+            Some(Definition::Suspected) => self.databases[database.index()].is_suspect = true,
+            Some(Definition::Certain) => self.void_catalog(database),
+            None => {}
         }
     }
 

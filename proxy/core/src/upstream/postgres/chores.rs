@@ -16,6 +16,7 @@ use crate::ids::{ClientId, DatabaseId, IdentityId, UpstreamId};
 use crate::planted::Bug;
 use crate::proof::{CATALOG_QUERY, CATALOG_VERSION_QUERY, Setting};
 use crate::shard::Shard;
+use crate::time::Instant;
 use crate::upstream::postgres::State;
 use crate::upstream::postgres::pipe::{Chore, Expectation, Requester, Step};
 use crate::upstream::postgres::replies::Broken;
@@ -41,8 +42,18 @@ impl Shard {
         let identity = self.upstreams[id].identity;
         while let Some(chore) = self.identities[identity].chores.pop_front() {
             match chore {
-                Chore::Catalog(_) => self.send_chore(id, chore, CATALOG_QUERY.as_bytes()),
-                Chore::Version(_) => self.send_chore(id, chore, CATALOG_VERSION_QUERY.as_bytes()),
+                Chore::Catalog(_) => {
+                    // The version first: what changes between the two is found by the next check.
+                    let version = Chore::Version(self.now, Vec::new());
+                    self.send_chore(id, version, CATALOG_VERSION_QUERY.as_bytes());
+                    self.send_chore(id, chore, CATALOG_QUERY.as_bytes());
+                    let database = self.identities[identity].database;
+                    self.databases[database.index()].is_outdated = false;
+                }
+                Chore::Version(..) => {
+                    let chore = Chore::Version(self.now, Vec::new());
+                    self.send_chore(id, chore, CATALOG_VERSION_QUERY.as_bytes());
+                }
                 Chore::Trial(client, ..) => {
                     if !self.send_trial(id, client) {
                         continue;
@@ -182,15 +193,35 @@ impl Shard {
         self.send_chore(id, Chore::Values(client, names, Vec::new()), &text);
     }
 
-    /// A client cannot go on before the catalog of its database is known.
+    /// A client cannot go on before the catalog of its database is known, or confirmed.
     pub(crate) fn want_catalog(&mut self, client: ClientId) {
         let session = self.clients[client].session();
         let (identity, database) = (session.identity, session.database);
+        self.clients[client].since = self.now;
         let known = &mut self.databases[database.index()];
-        known.waiting.push(client);
-        if known.catalog == Catalog::Unread {
-            self.read_catalog(identity);
+        if !known.waiting.contains(&client) {
+            known.waiting.push(client);
         }
+        match known.catalog {
+            Catalog::Unread => self.read_catalog(identity),
+            Catalog::Known => self.check_catalog(identity),
+            Catalog::Reading | Catalog::Learning => {}
+        }
+    }
+
+    /// Has the catalog's version looked at as soon as an upstream of the identity is free.
+    fn check_catalog(&mut self, identity: IdentityId) {
+        let database = self.identities[identity].database;
+        let known = &mut self.databases[database.index()];
+        if known.is_checking {
+            return;
+        }
+        known.is_checking = true;
+        known.is_suspect = false;
+        known.checked_at = self.now;
+        let chores = &mut self.identities[identity].chores;
+        chores.push_back(Chore::Version(self.now, Vec::new()));
+        self.add_errand(identity);
     }
 
     /// Has the catalog read as soon as an upstream of the identity is free.
@@ -207,6 +238,7 @@ impl Shard {
     pub(crate) fn void_catalog(&mut self, database: DatabaseId) {
         let known = &mut self.databases[database.index()];
         known.epoch += 1;
+        known.is_outdated = true;
         if let Some(identity) = known.identity
             && self.identities.get(identity).is_some()
             && matches!(known.catalog, Catalog::Known | Catalog::Learning)
@@ -229,9 +261,7 @@ impl Shard {
         let known = &mut self.databases[database.index()];
         if known.catalog == Catalog::Learning {
             known.catalog = Catalog::Known;
-            for client in core::mem::take(&mut known.waiting) {
-                self.wake(client, Waiting::Catalog);
-            }
+            self.wake_for_catalog(database);
         }
     }
 
@@ -256,14 +286,7 @@ impl Shard {
             let Some(identity) = ready.map(|upstream| upstream.identity) else {
                 continue;
             };
-            let known = &mut self.databases[index];
-            known.is_checking = true;
-            known.checked_at = self.now;
-            known.is_suspect = false;
-            self.identities[identity]
-                .chores
-                .push_back(Chore::Version(Vec::new()));
-            self.add_errand(identity);
+            self.check_catalog(identity);
         }
     }
 
@@ -288,7 +311,7 @@ impl Shard {
                     lines.extend_from_slice(values.next().flatten().unwrap_or_default());
                     lines.push(b'\n');
                 }
-                Chore::Version(answer) => {
+                Chore::Version(_, answer) => {
                     answer.extend_from_slice(values.next().flatten().unwrap_or_default());
                 }
                 Chore::Trial(_, _, spelled) => {
@@ -335,7 +358,9 @@ impl Shard {
                 self.finish_trial(id, client, tried, spelled, is_failed);
             }
             Chore::Values(client, names, values) => self.finish_values(id, client, names, values),
-            Chore::Version(answer) => self.finish_version(id, &answer, is_failed),
+            Chore::Version(since, answer) => {
+                self.finish_version(id, since, &answer, is_failed);
+            }
         }
     }
 
@@ -344,27 +369,48 @@ impl Shard {
         let database = self.identities[identity].database;
         self.stats.catalogs_read += 1;
         let known = &mut self.databases[database.index()];
+        if known.is_outdated {
+            self.read_catalog(identity);
+            return;
+        }
         known.catalog = Catalog::Learning;
-        known.version = None;
-        known.checked_at = crate::time::Instant(0);
+        known.checked_at = self.now;
         let lines = if is_failed { Vec::new() } else { lines };
         self.conns
             .operations
             .push_back(Operation::Catalog { database, lines });
     }
 
-    fn finish_version(&mut self, id: UpstreamId, answer: &[u8], is_failed: bool) {
+    /// A look at the catalog's version that was begun at `since` is over.
+    fn finish_version(&mut self, id: UpstreamId, since: Instant, answer: &[u8], is_failed: bool) {
         let identity = self.upstreams[id].identity;
         let database = self.identities[identity].database;
         let known = &mut self.databases[database.index()];
         known.is_checking = false;
-        if is_failed || known.catalog != Catalog::Known {
+        if known.catalog == Catalog::Reading {
+            known.version = (!is_failed).then(|| answer.into());
+            known.confirmed_at = since;
             return;
         }
-        match &known.version {
-            Some(version) if **version != *answer => self.void_catalog(database),
-            Some(_) => {}
-            None => known.version = Some(answer.into()),
+        if !is_failed && known.version.as_deref().is_some_and(|it| it != answer) {
+            self.void_catalog(database);
+            return;
+        }
+        // One that cannot be asked for leaves the doubt as it was: the text gets a lease.
+        known.confirmed_at = since;
+        if known.version.is_none() && !is_failed {
+            known.version = Some(answer.into());
+        }
+        self.wake_for_catalog(database);
+    }
+
+    /// Whoever waits for the catalog looks again, if it is known.
+    pub(crate) fn wake_for_catalog(&mut self, database: DatabaseId) {
+        let known = &mut self.databases[database.index()];
+        if known.catalog == Catalog::Known {
+            for client in core::mem::take(&mut known.waiting) {
+                self.wake(client, Waiting::Catalog);
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 use manifold_protocols::postgres::backend::{Fields, Status, encode_ready_for_query};
 
 use crate::client::postgres::errors::Refusal;
+use crate::client::postgres::examine::frame_request;
 use crate::client::postgres::{Phase, Waiting};
 use crate::event::{Failure, Level};
 use crate::identity::Catalog;
@@ -264,7 +265,10 @@ impl Shard {
                 self.databases[database.index()].catalog = Catalog::Unread;
                 self.read_catalog(identity);
             }
-            Chore::Version(_) => self.databases[database.index()].is_checking = false,
+            Chore::Version(..) => {
+                self.databases[database.index()].is_checking = false;
+                self.wake_for_catalog(database);
+            }
             Chore::Trial(client, ..)
                 if self
                     .clients
@@ -330,23 +334,25 @@ impl Shard {
         };
         let service = client.service;
         client.waiting = Waiting::No;
-        let found = self.examine(id, crate::client::postgres::examine::Scope::Request);
+        client.scanned = 0;
+        let is_between = client.lease.is_none() && client.in_flight == 0;
+        let len = frame_request(client, &self.limits).filter(|_| is_between);
         let name = self.name(service);
         let refusal = if is_down {
             Refusal::unreachable(name, "no connection can be established")
         } else {
             Refusal::waited_too_long(name, seconds)
         };
-        match found {
-            crate::client::postgres::examine::Found::Request(found) => {
-                let client = &mut self.clients[id];
-                client.input.consume(found.len);
-                client.scanned = 0;
-                self.answer_error(id, &refusal);
-                self.clients_to_pump.push_back(id);
-            }
-            _ => self.refuse_client(id, &refusal.fatal()),
-        }
+        let Some(len) = len else {
+            self.refuse_client(id, &refusal.fatal());
+            return;
+        };
+        let client = &mut self.clients[id];
+        client.input.consume(len);
+        client.scanned = 0;
+        client.doubts_since = None;
+        self.answer_error(id, &refusal);
+        self.clients_to_pump.push_back(id);
     }
 }
 

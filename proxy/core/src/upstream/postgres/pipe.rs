@@ -76,8 +76,8 @@ pub enum Chore {
     /// Tries a client's startup settings; its outcome is that of the login. The settings tried and
     /// the node's own spelling of each, as far as it has answered.
     Trial(ClientId, Vec<Setting>, Vec<Box<[u8]>>),
-    /// Looks whether the catalog has changed; the answer so far.
-    Version(Vec<u8>),
+    /// Looks whether the catalog has changed: since when, and the answer so far.
+    Version(Instant, Vec<u8>),
     /// Asks what a client's transaction has left of the settings it touched: their names, and the
     /// values as far as they have come.
     Values(ClientId, Vec<Box<str>>, Vec<Option<Box<[u8]>>>),
