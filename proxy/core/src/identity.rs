@@ -40,6 +40,10 @@ pub struct Identity {
     pub is_dependence_noted: bool,
     /// Clients that are or will be this, and upstreams that are.
     pub users: u32,
+    /// Its lanes.
+    pub lanes: u32,
+    /// Whether it is on the list of those that may be forgotten.
+    pub is_idle: bool,
     /// Clients whose login waits for the node's word.
     pub logins: Vec<ClientId>,
     /// Settings that the node has accepted before, with what it reported of each.
@@ -77,6 +81,8 @@ impl Identity {
             retry_at: Instant(0),
             is_dependence_noted: false,
             users: 0,
+            lanes: 0,
+            is_idle: false,
             logins: Vec::new(),
             accepted: fast_map(seed),
             reads_sequences: false,
@@ -130,12 +136,16 @@ pub struct Database {
     pub service: ServiceId,
     /// Its name.
     pub name: Rc<[u8]>,
+    /// Identities that use it.
+    pub identities: u32,
     /// How often the catalog has been found changed; verdicts of another epoch are void.
     pub epoch: u32,
     /// How far the current catalog is known.
     pub catalog: Catalog,
     /// It has changed since the reading under way began: what is read is not the whole truth.
     pub is_outdated: bool,
+    /// Catalogs handed to the classifier and not taken in yet.
+    pub learning: u32,
     /// Clients that wait for it.
     pub waiting: Vec<ClientId>,
     /// What the version query answered just before the catalog was read.
@@ -171,9 +181,11 @@ impl Database {
         Self {
             service,
             name,
+            identities: 0,
             epoch: 0,
             catalog: Catalog::Unread,
             is_outdated: false,
+            learning: 0,
             waiting: Vec::new(),
             version: None,
             confirmed_at: Instant(0),

@@ -17,6 +17,7 @@ pub mod permits;
 pub mod planted;
 pub mod profile;
 pub mod proof;
+pub mod register;
 pub mod shard;
 pub mod slab;
 pub mod stats;

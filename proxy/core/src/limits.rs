@@ -45,6 +45,8 @@ pub struct Limits {
     pub texts_bytes_max: usize,
     /// An upstream that nobody has used for so long is closed.
     pub upstream_idle_max: Duration,
+    /// Users and databases remembered that nobody uses, so that the next one has to ask less.
+    pub identities_idle_max: usize,
     /// How long a login that the node granted without a challenge is believed.
     pub trust_memory: Duration,
     /// How long a shared request may be late before its followers are issued again elsewhere.
@@ -72,6 +74,7 @@ impl Default for Limits {
             texts_max: 20_000,
             texts_bytes_max: 32 << 20,
             upstream_idle_max: Duration::from_secs(600),
+            identities_idle_max: 1_000,
             trust_memory: Duration::from_secs(30),
             stall_time: Duration::from_millis(20),
         }

@@ -17,15 +17,14 @@ use crate::conns::{Conns, Owner};
 use crate::event::{Event, Level, Message, Operation};
 use crate::fingerprint::Fingerprints;
 use crate::identity::{Database, Identity};
-use crate::ids::{
-    ClientId, ConnId, DatabaseId, IdentityId, LaneId, ServiceId, ShardId, UpstreamId,
-};
+use crate::ids::{ClientId, ConnId, IdentityId, LaneId, ServiceId, ShardId, UpstreamId};
 use crate::library::Library;
 use crate::limits::Limits;
 use crate::map::{FastMap, fast_map};
 #[cfg(feature = "planted-bugs")]
 use crate::planted::Bug;
 use crate::planted::Planted;
+use crate::register::Register;
 use crate::slab::Slab;
 use crate::stats::Stats;
 use crate::texts::Texts;
@@ -67,9 +66,6 @@ pub(crate) enum Timer {
     Tick,
 }
 
-/// A service, a user and a database.
-type IdentityKey = (ServiceId, Box<[u8]>, Box<[u8]>);
-
 /// How often the shard looks at what has no timer of its own.
 const TICK_NANOS: u64 = 50_000_000;
 
@@ -88,8 +84,9 @@ pub struct Shard {
     pub(crate) lanes: Slab<LaneId, Lane>,
     pub(crate) lanes_by_key: FastMap<(IdentityId, u64), LaneId>,
     pub(crate) identities: Slab<IdentityId, Identity>,
-    identities_by_key: FastMap<IdentityKey, IdentityId>,
+    /// By their places; `register` knows which are in use.
     pub(crate) databases: Vec<Database>,
+    pub(crate) register: Register,
     /// What is known of each service's connections, by its place.
     pub(crate) connections: Vec<Connections>,
     pub(crate) fingerprints: Fingerprints,
@@ -136,8 +133,8 @@ impl Shard {
             lanes: Slab::new(),
             lanes_by_key: fast_map(seed),
             identities: Slab::new(),
-            identities_by_key: fast_map(seed),
             databases: Vec::new(),
+            register: Register::new(seed),
             connections: services.iter().map(|_| Connections::default()).collect(),
             fingerprints: Fingerprints::new(seed),
             texts: Texts::new(seed, limits.texts_max, limits.texts_bytes_max),
@@ -346,7 +343,7 @@ impl Shard {
                     let refusal = match client.phase {
                         Phase::Login if !client.is_asked() => {
                             let seconds = self.limits.login_time_max.as_secs();
-                            Refusal::waited_too_long(name, seconds).fatal()
+                            Refusal::login_waited_too_long(name, seconds)
                         }
                         _ => Refusal::login_too_slow(name),
                     };
@@ -444,6 +441,7 @@ impl Shard {
     pub fn finish_pass(&mut self, now: Instant) {
         self.now = now;
         self.settle();
+        self.forget_left();
         for index in 0..self.connections.len() {
             let connections = &self.connections[index];
             if !connections.waiting.is_empty() || !connections.errands.is_empty() {
@@ -459,6 +457,7 @@ impl Shard {
         }
         self.settle();
         self.end_bereft();
+        self.forget_left();
         while let Some(conn) = self.conns.take_ended() {
             self.handle_closed(conn);
         }
@@ -499,42 +498,6 @@ impl Shard {
     /// The counters and gauges.
     pub fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    /// The identity with this name, made if it is new.
-    pub(crate) fn identity(
-        &mut self,
-        service: ServiceId,
-        user: &[u8],
-        database: &[u8],
-    ) -> IdentityId {
-        let key = (service, Box::from(user), Box::from(database));
-        if let Some(&known) = self.identities_by_key.get(&key) {
-            return known;
-        }
-        let database_id = self.database(service, database);
-        let made = Identity::new(
-            service,
-            user.into(),
-            database.into(),
-            database_id,
-            self.seed,
-        );
-        let id = self.identities.insert(made);
-        self.identities_by_key.insert(key, id);
-        id
-    }
-
-    fn database(&mut self, service: ServiceId, name: &[u8]) -> DatabaseId {
-        let known = self
-            .databases
-            .iter()
-            .position(|database| database.service == service && *database.name == *name);
-        let index = known.unwrap_or_else(|| {
-            self.databases.push(Database::new(service, name.into()));
-            self.databases.len() - 1
-        });
-        DatabaseId(index as u32)
     }
 
     /// The next random number: the same for the same seed.

@@ -41,6 +41,7 @@ pub const KEYS: &[&str] = &[
     "texts_max",
     "texts_bytes_max",
     "upstream_idle_max",
+    "identities_idle_max",
     "trust_memory",
     "stall_time",
 ];
@@ -73,6 +74,7 @@ pub fn read(source: &Source, table: &DeTable<'_>, place: Place, problems: &mut P
     reader.count("texts_max", &mut limits.texts_max);
     reader.size("texts_bytes_max", &mut limits.texts_bytes_max);
     reader.time("upstream_idle_max", &mut limits.upstream_idle_max);
+    reader.count("identities_idle_max", &mut limits.identities_idle_max);
     reader.time("trust_memory", &mut limits.trust_memory);
     reader.time("stall_time", &mut limits.stall_time);
     reader.section.finish(&[], reader.problems);
@@ -168,7 +170,7 @@ mod tests {
         let defaults: Vec<_> = default.lines().collect();
         for (index, key) in KEYS.iter().enumerate() {
             let value = match *key {
-                "clients_max" | "pipe_depth_max" | "texts_max" => "77",
+                "clients_max" | "identities_idle_max" | "pipe_depth_max" | "texts_max" => "77",
                 key if key.ends_with("statements_max") => "77",
                 "trust_memory" | "stall_time" => "\"77s\"",
                 key if key.contains("_time_") || key.contains("wait") || key.contains("idle") => {

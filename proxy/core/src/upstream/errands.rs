@@ -9,7 +9,6 @@ use crate::auth::{Auth, Opening};
 use crate::client::postgres::Waiting;
 use crate::ids::{IdentityId, ServiceId};
 use crate::shard::Shard;
-use crate::time::Instant;
 use crate::upstream::postgres::challenge::Challenge;
 use crate::upstream::postgres::pipe::Chore;
 use crate::upstream::postgres::{State, Upstream};
@@ -23,7 +22,7 @@ impl Shard {
             // Each pass begins with another, so that none keeps the others from being opened.
             errands.rotate_left(1);
         }
-        let mut wanted = 0;
+        let (mut wanted, mut wanted_for_logins) = (0, 0);
         for identity in errands {
             if self.identities.get(identity).is_none() {
                 continue;
@@ -39,7 +38,7 @@ impl Shard {
             let is_offered = has_chores && self.offer_to_chores(service, identity);
             wanted += usize::from(has_chores && !is_offered);
             if has_logins {
-                wanted += usize::from(self.open_for_logins(service, identity));
+                wanted_for_logins += usize::from(self.open_for_logins(service, identity));
             } else if !is_offered && self.is_openable(identity) {
                 let is_coming = self.upstreams_of(identity).any(|(_, it)| it.is_coming());
                 if !is_coming {
@@ -47,7 +46,17 @@ impl Shard {
                 }
             }
         }
+        if wanted_for_logins > 0 && self.has_one_for_logins(service) {
+            wanted += wanted_for_logins;
+        }
         self.hold_back(service, wanted);
+    }
+
+    /// Whether there is an upstream that may be closed for a login, so that waiting for it to
+    /// become free is worth while.
+    fn has_one_for_logins(&self, service: ServiceId) -> bool {
+        let upstreams = &self.connections[service.index()].upstreams;
+        upstreams.len() == 1 || upstreams.iter().any(|&id| !self.is_irreplaceable(id))
     }
 
     /// Where nobody is connected no catalog has to be looked at.
@@ -102,11 +111,12 @@ impl Shard {
         wanted.saturating_sub(coming.count())
     }
 
-    /// Since when a login has waited for somebody to give an upstream up.
-    pub(crate) fn login_waiting_since(&self, service: ServiceId) -> Option<Instant> {
+    /// The login that has waited longest for somebody to give an upstream up.
+    pub(crate) fn waiting_login(&self, service: ServiceId) -> Option<Need> {
         let connections = &self.connections[service.index()];
-        let is_short = self.services[service.index()].permits.free() == 0
+        let is_short = !connections.errands.is_empty()
             && connections.closing == 0
+            && self.services[service.index()].permits.free() == 0
             && self.has_room_for_login(service);
         if !is_short {
             return None;
@@ -115,12 +125,18 @@ impl Shard {
             .errands
             .iter()
             .copied()
+            .filter(|&identity| self.identities.get(identity).is_some())
             .filter(|&identity| self.missing_for_logins(identity) > 0);
-        let first = |identity| self.identities[identity].logins.iter();
-        short
-            .flat_map(first)
-            .filter_map(|&id| Some(self.clients.get(id)?.since))
-            .min()
+        let needs = short.flat_map(|identity| {
+            let logins = self.identities[identity].logins.iter();
+            let since = logins.filter_map(|&id| Some(self.clients.get(id)?.since));
+            since.map(move |since| Need {
+                identity,
+                since,
+                is_login: true,
+            })
+        });
+        needs.min_by_key(|need| need.since)
     }
 
     /// Whether logins have as many upstreams under way as they may: those who have not proven

@@ -2,8 +2,7 @@
 //!
 //! Knows who has how many upstreams and how another could be opened; knows no messages. Invariant:
 //! an upstream without which clients would have to reconnect is closed for others only after they
-//! have
-//! waited in vain for any other.
+//! have waited in vain for any other, and never for somebody who has proven nothing.
 
 use core::time::Duration;
 
@@ -40,7 +39,6 @@ impl Shard {
         let upstreams = &self.connections[service.index()].upstreams;
         let is_closing = self.connections[service.index()].closing > 0
             || upstreams.iter().any(|&id| self.upstreams[id].is_draining);
-        let is_patient = self.now - need.since < PATIENCE;
         let victim = upstreams
             .iter()
             .copied()
@@ -53,7 +51,7 @@ impl Shard {
                     id,
                 )
             })
-            .filter(|(is_irreplaceable, ..)| !(is_patient && *is_irreplaceable))
+            .filter(|&(is_irreplaceable, _, id)| !is_irreplaceable || self.may_close_for(id, need))
             .min_by_key(|&(is_irreplaceable, is_other, id)| {
                 (is_irreplaceable, is_other, self.upstreams[id].since, id)
             });
@@ -81,10 +79,18 @@ impl Shard {
         in_use.count() <= 1 && self.clients_of(identity) > 0
     }
 
-    /// Whether an idle upstream that cannot be replaced may be closed for others that have waited
-    /// since then.
-    pub(crate) fn may_close_for(&self, id: UpstreamId, waiting_since: Instant) -> bool {
-        !self.is_irreplaceable(id) || self.now - waiting_since >= PATIENCE
+    /// Whether an idle upstream may be closed for others. One that cannot be replaced is closed
+    /// for requests of clients that are in, after a while: nobody starves. A login has proven
+    /// nothing yet, so it costs nobody a session, or anybody who can connect could end all others.
+    /// Only where there is one connection in all, nobody of its user could ever come in otherwise.
+    pub(crate) fn may_close_for(&self, id: UpstreamId, need: Need) -> bool {
+        if !self.is_irreplaceable(id) {
+            return true;
+        }
+        let upstream = &self.upstreams[id];
+        let is_only = self.connections[upstream.service.index()].upstreams.len() == 1;
+        let is_allowed = !need.is_login || (is_only && upstream.identity == need.identity);
+        is_allowed && self.now - need.since >= PATIENCE
     }
 
     /// All upstreams of an identity, whatever their state.
@@ -116,7 +122,10 @@ impl Shard {
     /// their clients can go on only by connecting again.
     pub(crate) fn end_bereft(&mut self) {
         for identity in core::mem::take(&mut self.bereft) {
-            let is_bereft = self.identities[identity].opening == Opening::ByLoginOnly
+            let Some(known) = self.identities.get(identity) else {
+                continue;
+            };
+            let is_bereft = known.opening == Opening::ByLoginOnly
                 && self
                     .upstreams_of(identity)
                     .all(|(_, upstream)| upstream.is_retired);
@@ -168,9 +177,11 @@ impl Shard {
 
     /// What was to be done on an upstream of an identity that has none any more is done by somebody
     /// else, or when it is asked for again.
-    fn drop_chores(&mut self, identity: IdentityId) {
+    pub(crate) fn drop_chores(&mut self, identity: IdentityId) {
         let database = self.identities[identity].database;
-        for chore in core::mem::take(&mut self.identities[identity].chores) {
+        let chores = core::mem::take(&mut self.identities[identity].chores);
+        let has_dropped = !chores.is_empty();
+        for chore in chores {
             let known = &mut self.databases[database.index()];
             match chore {
                 Chore::Catalog(_) => known.catalog = Catalog::Unread,
@@ -178,26 +189,36 @@ impl Shard {
                 _ => {}
             }
         }
-        self.wake_for_catalog(database);
+        if has_dropped {
+            self.wake_for_catalog(database);
+        }
+        let known = &self.databases[database.index()];
+        let is_wanted = known.catalog == Catalog::Unread && !known.waiting.is_empty();
+        if !is_wanted && known.identity != Some(identity) {
+            return;
+        }
         let heir = self.heir_of(identity);
         let known = &mut self.databases[database.index()];
         if known.identity == Some(identity) {
             known.identity = heir;
         }
-        if known.catalog == Catalog::Unread
-            && !known.waiting.is_empty()
-            && let Some(heir) = heir
-        {
+        if is_wanted && let Some(heir) = heir {
             self.read_catalog(heir);
         }
     }
 
-    /// Another identity of the same database that has an upstream.
+    /// Another identity of the same database: one that has an upstream, or else that of a client
+    /// that waits for the catalog.
     fn heir_of(&self, identity: IdentityId) -> Option<IdentityId> {
         let known = self.identities.get(identity)?;
         let all = &self.connections[known.service.index()].upstreams;
-        all.iter()
-            .map(|&id| self.upstreams[id].identity)
+        let connected = all.iter().map(|&id| self.upstreams[id].identity);
+        let waiting = self.databases[known.database.index()].waiting.iter();
+        let waiting = waiting
+            .filter_map(|&client| self.clients.get(client)?.session.as_deref())
+            .map(|session| session.identity);
+        connected
+            .chain(waiting)
             .find(|&other| other != identity && self.identities[other].database == known.database)
     }
 

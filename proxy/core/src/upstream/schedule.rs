@@ -99,7 +99,7 @@ const ACTIVE_MIN: usize = 2;
 pub const PIPE_NANOS_MAX: u64 = 2_000_000;
 
 /// Who has waited so much longer gets a free upstream of another lane, though switching costs.
-const UNFAIR: Duration = Duration::from_millis(20);
+pub const UNFAIR: Duration = Duration::from_millis(20);
 
 /// How long after a shared request some upstreams are kept for the next ones.
 const RESERVE_NANOS: u64 = 10_000_000_000;
@@ -135,6 +135,7 @@ impl Shard {
             .lanes
             .insert(Lane::new(identity, Rc::clone(fingerprint)));
         self.lanes_by_key.insert(key, lane);
+        self.identities[identity].lanes += 1;
         lane
     }
 
@@ -146,6 +147,7 @@ impl Shard {
         if lane.upstreams.is_empty() && lane.shared.is_empty() && lane.owned.is_empty() {
             self.lanes_by_key
                 .remove(&(lane.identity, lane.fingerprint.number));
+            self.identities[lane.identity].lanes -= 1;
             self.lanes.remove(id);
         }
     }
@@ -481,8 +483,8 @@ impl Shard {
             .filter_map(|other| Some((self.lanes[other].waiting_since()?, other)))
             .min();
         // What nobody else waits for stays free: whoever makes room looks for the best to close.
-        if let Some(login) = self.login_waiting_since(service)
-            && own.is_some_and(|own| login < own)
+        if let Some(login) = self.waiting_login(service)
+            && own.map_or(was_held_back, |own| login.since < own)
             && self.may_close_for(id, login)
         {
             self.retire(id);
@@ -500,7 +502,12 @@ impl Shard {
                 self.lanes_to_serve.push_back(other);
                 return;
             }
-            if self.is_openable(self.lanes[other].identity) && self.may_close_for(id, since) {
+            let need = Need {
+                identity: self.lanes[other].identity,
+                since,
+                is_login: false,
+            };
+            if self.is_openable(need.identity) && self.may_close_for(id, need) {
                 self.retire(id);
                 return;
             }

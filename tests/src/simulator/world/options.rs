@@ -223,6 +223,7 @@ fn draw_limits(prng: &mut Prng) -> (Limits, bool) {
     }
     if shrinks[5] {
         limits.upstream_idle_max = Duration::from_millis(50);
+        limits.identities_idle_max = 0;
         limits.stall_time = Duration::from_millis(1);
     }
     let is_told = prng.chance(200);

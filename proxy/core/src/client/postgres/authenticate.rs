@@ -5,6 +5,8 @@
 //! who is unknown is asked, and refused, like one whose password is wrong.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod tests;

@@ -99,6 +99,19 @@ impl Refusal {
             .hint("The limit is login_time_max.")
     }
 
+    /// Nothing free for a login for longer than `login_time_max`.
+    pub fn login_waited_too_long(service: &str, seconds: u64) -> Self {
+        let message = format!(
+            "service \"{service}\": no connection to the node became free for this login within \
+             {seconds} s"
+        );
+        Self::error("53300", message).fatal().hint(
+            "The limits are connections_max and login_time_max; a connection that only another \
+             user's login could bring back is not closed for a login. auth = \"users\" lets the \
+             proxy log in by itself.",
+        )
+    }
+
     /// A login that the node granted because of the proxy's own address.
     pub fn not_local(service: &str) -> Self {
         let message = format!(

@@ -55,7 +55,7 @@ impl Shard {
         client.input.consume(unparsed);
         client.input.release(&mut self.conns.pool);
         if let Some(session) = &client.session {
-            self.identities[session.identity].users -= 1;
+            self.leave_identity(session.identity);
         }
         if let Some(login) = client.login.take() {
             self.abandon_login(&login);

@@ -199,6 +199,11 @@ impl Shard {
         let (identity, database) = (session.identity, session.database);
         self.clients[client].since = self.now;
         let known = &mut self.databases[database.index()];
+        if known.waiting.len() >= self.clients.len() {
+            // Some of them are gone, and nothing else would ever forget them.
+            let clients = &self.clients;
+            known.waiting.retain(|&it| clients.get(it).is_some());
+        }
         if !known.waiting.contains(&client) {
             known.waiting.push(client);
         }
@@ -259,10 +264,13 @@ impl Shard {
             );
         }
         let known = &mut self.databases[database.index()];
-        if known.catalog == Catalog::Learning {
+        known.learning -= 1;
+        // Not yet, if another was read meanwhile.
+        if known.catalog == Catalog::Learning && known.learning == 0 {
             known.catalog = Catalog::Known;
             self.wake_for_catalog(database);
         }
+        self.forget_database_if_unused(database);
     }
 
     /// Looks, now and then, whether catalogs have been changed by somebody else.
@@ -374,6 +382,7 @@ impl Shard {
             return;
         }
         known.catalog = Catalog::Learning;
+        known.learning += 1;
         known.checked_at = self.now;
         let lines = if is_failed { Vec::new() } else { lines };
         self.conns

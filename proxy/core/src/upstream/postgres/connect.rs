@@ -221,7 +221,7 @@ impl Shard {
         connections.upstreams.retain(|&other| other != id);
         connections.closing += 1;
         connections.unresolved.retain(|&other| other != id);
-        self.identities[upstream.identity].users -= 1;
+        self.leave_identity(upstream.identity);
         self.stats.upstreams -= 1;
         self.lanes_to_serve.push_back(upstream.lane);
         if upstream.holder.is_some() {
