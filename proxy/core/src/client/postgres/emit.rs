@@ -111,7 +111,7 @@ impl Shard {
 }
 
 /// Whether a message of this type is data that is copied, or its end.
-fn is_copied(tag: u8) -> bool {
+pub fn is_copied(tag: u8) -> bool {
     matches!(tag, b'c' | b'd' | b'f')
 }
 

@@ -138,6 +138,8 @@ pub struct Session {
 pub struct Lease {
     /// When it ends.
     pub until: Until,
+    /// When it began.
+    pub since: Instant,
     /// A request has been begun and not closed by Sync, Query or FunctionCall.
     pub is_open: bool,
     /// Something has been sent on it.

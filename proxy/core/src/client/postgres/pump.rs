@@ -321,6 +321,7 @@ impl Shard {
         client.upstream = Some(target);
         client.lease = Some(Lease {
             until,
+            since: self.now,
             is_open: false,
             is_begun: false,
             defines: None,
@@ -360,6 +361,12 @@ impl Shard {
         }
         if client.streaming > 0 {
             return self.stream(id, target);
+        }
+        if self.is_turn_over(id, target) {
+            // Whoever waits gets it before this client's next request.
+            self.upstreams[target].is_held_back = true;
+            self.clients[id].waiting = Waiting::Itself;
+            return Progress::Stop;
         }
         match self.examine(id, Scope::Messages) {
             Found::Request(found) => {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use manifold_protocols::postgres::backend::Status;
 
+use crate::client::postgres::emit::is_copied;
 use crate::client::postgres::examine::ALL;
 use crate::client::postgres::{Definition, Until, Waiting};
 use crate::fingerprint::MERGED;
@@ -14,6 +15,7 @@ use crate::ids::{ClientId, UpstreamId};
 use crate::proof::Setting;
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Expectation, Requester, SessionChange};
+use crate::upstream::schedule::UNFAIR;
 
 impl Shard {
     /// The head of a pipe is about to be answered: what it did to the session becomes true.
@@ -60,10 +62,12 @@ impl Shard {
         }
         if let Some(upstream) = self.upstreams.get_mut(id) {
             upstream.reported.clear();
-            // A holder may have waited for room behind a request of our own.
+            // A holder may have waited for room behind a request of our own, or for its lease to
+            // end with it.
             if let Some(holder) = upstream.holder
                 && self.clients.get(holder).is_some()
             {
+                self.wake(holder, Waiting::Itself);
                 self.clients_to_pump.push_back(holder);
             }
             self.settle_upstream(id);
@@ -382,6 +386,31 @@ impl Shard {
         self.clients[client_id].upstream = None;
         self.upstreams[id].holder = None;
         self.stats.leased -= 1;
+    }
+
+    /// Whether a client that always has more to send is to wait for its answers, so that its lease
+    /// can end: it may end with any of them, somebody waits, and the client has had its turn.
+    pub(crate) fn is_turn_over(&self, id: ClientId, target: UpstreamId) -> bool {
+        let client = &self.clients[id];
+        let is_at_idle = client.status == Status::Idle
+            && client.lease.is_some_and(|lease| {
+                let is_between = lease.is_begun && !lease.is_open;
+                let is_long = self.now - lease.since >= UNFAIR;
+                lease.until == Until::Idle && is_between && is_long
+            });
+        // Data of a copy, and what closes it, belong to the request before.
+        let upstream = &self.upstreams[target];
+        let next = client.input.unparsed().first().copied();
+        let is_closed = upstream.steps.back().is_some_and(|step| step.is_last())
+            && !upstream.is_copying
+            && !next.is_some_and(is_copied);
+        is_at_idle && is_closed && self.is_anybody_waiting(id)
+    }
+
+    /// Whether others wait for an upstream of this client's service.
+    fn is_anybody_waiting(&self, id: ClientId) -> bool {
+        let connections = &self.connections[self.clients[id].service.index()];
+        !connections.waiting.is_empty() || !connections.errands.is_empty()
     }
 
     /// The settings that the node has to be asked for at the end of a lease.

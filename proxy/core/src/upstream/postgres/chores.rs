@@ -510,6 +510,7 @@ impl Shard {
         let lane = self.lane(identity, &fingerprint);
         self.move_upstream(id, lane);
         self.end_lease_if_over(client);
+        self.wake(client, Waiting::Itself);
     }
 }
 

@@ -169,3 +169,58 @@ fn closes_no_last_connection_when_it_is_busy_and_a_login_waits() {
     assert_eq!(lost.count(), 0, "{:?}", stage.log);
     assert!(!stage.clients[outside].is_ready);
 }
+
+/// A client keeps two requests under way, until `done` or so many answers; says whether it is done.
+fn press(
+    stage: &mut Stage,
+    busy: usize,
+    answers_max: usize,
+    mut done: impl FnMut(&Stage) -> bool,
+) -> bool {
+    stage.holds_answers = true;
+    stage.query(busy);
+    stage.query(busy);
+    for _ in 0..answers_max {
+        stage.wait(10);
+        if done(stage) {
+            return true;
+        }
+        let before = stage.clients[busy].answers;
+        stage.answer_one_each();
+        for _ in before..stage.clients[busy].answers {
+            stage.query(busy);
+        }
+    }
+    false
+}
+
+#[test]
+fn gives_others_their_turn_when_a_client_always_has_more_to_send() {
+    for meaning in [Statement::Begin, Statement::Write, Statement::Read] {
+        let mut stage = relay(1, &[("free", Asks::Nothing), ("next", Asks::Nothing)]);
+        stage.meaning = meaning.clone();
+        let busy = stage.login("free", "");
+        let other = stage.login("free", "");
+        stage.query(busy);
+        stage.holds_answers = true;
+        stage.query(other);
+        let is_answered = |stage: &Stage| stage.clients[other].answers > 0;
+        assert!(press(&mut stage, busy, 20, is_answered), "{meaning:?}");
+        // The first look at the catalog's version ends as well, which would give others a chance.
+        press(&mut stage, busy, 30, |_| false);
+        let next = stage.login("next", "");
+        let is_in = |stage: &Stage| stage.clients[next].is_ready;
+        assert!(press(&mut stage, busy, 20, is_in), "{meaning:?}");
+    }
+}
+
+#[test]
+fn lets_a_lease_go_on_when_nobody_waits() {
+    let mut stage = relay(1, &[("free", Asks::Nothing)]);
+    stage.meaning = Statement::Begin;
+    let busy = stage.login("free", "");
+    let is_done = |stage: &Stage| stage.clients[busy].answers == 50;
+    assert!(press(&mut stage, busy, 60, is_done));
+    // A look at the catalog may come between, now and then.
+    assert!(stage.shard.stats().leases <= 2, "one lease for all of it");
+}
