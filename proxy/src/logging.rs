@@ -44,20 +44,15 @@ impl Logging {
         }
     }
 
-    /// Reads how much is to be logged from the configuration again.
-    pub fn reload(&mut self) {
-        match self.options.load() {
-            (Some(config), _) => {
-                // It fails only if the subscriber is gone, and then nobody listens.
-                let _ = self.filter.reload(targets(config.log));
-                tracing::warn!(log = ?config.log, "the configuration has been read again");
-            }
-            (None, problems) => {
-                for problem in problems {
-                    tracing::error!("not reloaded: {problem}");
-                }
-            }
-        }
+    /// What the configuration is loaded from.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Logs so much from now on.
+    pub fn set(&mut self, log: Log) {
+        // It fails only if the subscriber is gone, and then nobody listens.
+        let _ = self.filter.reload(targets(log));
     }
 }
 

@@ -202,9 +202,10 @@ fn checks_clients_against_a_users_file() {
 
 #[test]
 fn makes_room_for_logins_that_need_an_upstream_of_their_own() {
-    // SCRAM leaves no secret with the proxy, so each login has to open its upstream.
+    // SCRAM and md5 leave no secret with the proxy, so each login has to open its upstream; one for
+    // each of their users stays, and the third serves the others in turn.
     for place in all_places(&ProxyOptions {
-        connections_max: 2,
+        connections_max: 3,
         ..Default::default()
     }) {
         let mut wires: Vec<Wire> = Vec::new();
@@ -212,6 +213,40 @@ fn makes_room_for_logins_that_need_an_upstream_of_their_own() {
             wires.push(enter(&place.target, user, password).expect("room is made"));
             thread::sleep(Duration::from_millis(5));
         }
-        drop(wires);
+        for wire in &mut wires {
+            assert_eq!(wire.value("select 1"), "1");
+        }
+    }
+}
+
+#[test]
+fn refuses_a_login_that_could_only_go_on_at_the_cost_of_others() {
+    for place in all_places(&ProxyOptions {
+        connections_max: 2,
+        limits: vec!["login_time_max = \"3s\"".to_owned()],
+        ..Default::default()
+    }) {
+        if place.proxy.is_none() {
+            continue;
+        }
+        let mut inside = USERS[1..]
+            .iter()
+            .map(|(user, password)| enter(&place.target, user, password).expect("there is room"))
+            .collect::<Vec<Wire>>();
+        for password in ["wrong", "secret plain"] {
+            let (sqlstate, message) =
+                enter(&place.target, "plain", password).expect_err("there is no room");
+            assert_eq!(sqlstate, "53300", "{message}");
+            assert!(
+                message.contains("\"test\"") && message.contains("within 3 s"),
+                "{message}"
+            );
+        }
+        for (wire, (user, _)) in inside.iter_mut().zip(&USERS[1..]) {
+            assert_eq!(wire.value("select current_user"), *user);
+        }
+        inside.pop();
+        let mut late = enter(&place.target, "plain", "secret plain").expect("there is room again");
+        assert_eq!(late.value("select 1"), "1");
     }
 }

@@ -332,3 +332,55 @@ fn logs_all_users_of_a_file_in_again_when_the_node_restarts() {
         }
     }
 }
+
+/// What the proxy is told with SIGHUP.
+const HANG_UP: i32 = 1;
+
+#[test]
+fn reads_the_users_file_again_on_sighup() {
+    let node = node();
+    let folder = Folder::new("users");
+    let file = folder.join("userlist.txt");
+    let options = with_users(&folder, "\"plain\" \"secret plain\"\n");
+    for place in places(&node, &options) {
+        let Some(proxy) = &place.proxy else { continue };
+        fs::write(&file, "\"plain\" \"secret plain\"\n").expect("ours to write");
+        proxy.signal(HANG_UP);
+        let count = |text: &str| proxy.log().matches(text).count();
+        let reloaded = |text: &str, times: usize| {
+            let is_there = || (count(text) == times).then_some(());
+            assert!(
+                wait_for(Duration::from_secs(10), is_there).is_some(),
+                "{text:?}:\n{}",
+                proxy.log()
+            );
+        };
+        reloaded("has been read again", 1);
+        let mut early = enter(&place.target, "plain", "secret plain").expect("it is listed");
+        enter(&place.target, "scrammed", "secret scram").expect_err("it is not listed");
+
+        fs::write(&file, "\"scrammed\" \"secret scram\"\n").expect("ours to write");
+        proxy.signal(HANG_UP);
+        reloaded("has been read again", 2);
+        // The letters to the shards are on their way when the line is written.
+        let late = wait_for(Duration::from_secs(10), || {
+            enter(&place.target, "scrammed", "secret scram").ok()
+        });
+        assert_eq!(late.expect("it is listed").value("select 1"), "1");
+        let gone = enter(&place.target, "plain", "secret plain").expect_err("it is not listed");
+        assert_eq!(gone.0, "28P01");
+        assert_eq!(early.value("select current_user"), "plain");
+
+        fs::write(&file, "; nobody\n\"scrammed \"secret scram\"\n").expect("ours to write");
+        proxy.signal(HANG_UP);
+        reloaded("not reloaded: ", 1);
+        let log = proxy.log();
+        let line = log.lines().find(|line| line.contains("not reloaded"));
+        assert!(
+            line.is_some_and(|line| line.contains("userlist.txt:2: ") && line.contains("WARN"))
+        );
+        assert!(log.contains("hint: a line is"), "{log}");
+        assert!(!log.contains("secret scram"), "{log}");
+        enter(&place.target, "scrammed", "secret scram").expect("the old file stays");
+    }
+}

@@ -19,6 +19,7 @@ use core::net::SocketAddr;
 
 use std::sync::Arc;
 
+use crate::auth::Users;
 use crate::ids::{ConnId, DatabaseId, ListenerId, ServiceId, ShardId};
 use crate::proof::Verdict;
 
@@ -149,6 +150,13 @@ pub enum Event<'a> {
     FromShard {
         /// What.
         message: Message,
+    },
+    /// Who may log in to a service has changed. Those who are in stay.
+    Users {
+        /// Which service.
+        service: ServiceId,
+        /// The whole file.
+        users: Arc<Users>,
     },
     /// Finish what is in flight until `deadline_ms` from now, then close everything.
     Drain {

@@ -219,6 +219,7 @@ impl Shard {
             } => {
                 self.give_up_free(service);
             }
+            Event::Users { service, users } => self.take_users(service, users),
             Event::Drain { deadline_ms } => self.begin_drain(deadline_ms),
         }
     }

@@ -4,6 +4,7 @@
 //! happens here. Invariant: it ends only after every shard has, or when it is told twice.
 
 mod names;
+mod reload;
 mod report;
 mod signals;
 
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::logging::Logging;
 use crate::shards::{Lookup, Shards};
+use reload::Reload;
 use signals::Signals;
 
 /// Names that are being looked up at once, on threads of the runtime.
@@ -73,13 +75,14 @@ async fn run(
     signals: Signals,
     shards: &mut Shards,
     lookups: mpsc::Receiver<Lookup>,
-    mut logging: Logging,
+    logging: Logging,
 ) -> Ending {
+    let mut reload = Reload::new(config, logging, shards.mailboxes.clone());
     let stop = CancellationToken::new();
     let at_once = CancellationToken::new();
     tokio::spawn(names::answer(names::Names::new(config), lookups));
     tokio::spawn(report::report(shards.boards.clone()));
-    tokio::spawn(signals.watch(stop.clone(), at_once.clone(), move || logging.reload()));
+    tokio::spawn(signals.watch(stop.clone(), at_once.clone(), move || reload.reload()));
     tokio::select! {
         () = stop.cancelled() => {}
         // Shards that end without being told to have nothing to serve.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use manifold_core::auth::Users;
 use manifold_core::event::{Address, Message};
 use manifold_core::ids::{DatabaseId, ServiceId, ShardId};
 use manifold_core::proof::Verdict;
@@ -59,6 +60,8 @@ pub enum Letter {
     Drain(u64),
     /// Something from another shard.
     FromShard(Message),
+    /// Who may log in to a service from now on.
+    Users(ServiceId, Arc<Users>),
 }
 
 /// What a core asked for.

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manifold_core::auth::Users;
 use manifold_core::event::{Event, Level, Operation};
+use manifold_core::ids::ServiceId;
 use manifold_core::permits::Permits;
 use manifold_core::shard::Settings;
 use manifold_core::time::Instant;
@@ -129,6 +131,7 @@ impl Turn {
                 // The question came from a core that is gone.
                 Letter::Answer(..) => {}
                 Letter::Drain(deadline_ms) => self.drain(now, deadline_ms),
+                Letter::Users(service, users) => self.take_users(now, service, users),
                 Letter::FromShard(message) => {
                     self.core
                         .run(|shard| shard.handle_event(now, Event::FromShard { message }));
@@ -147,6 +150,13 @@ impl Turn {
             Answer::Resolved(service, addresses) => Event::Resolved { service, addresses },
         };
         self.core.run(|shard| shard.handle_event(now, event));
+    }
+
+    /// Another users file, for this core and for those after it.
+    fn take_users(&mut self, now: Instant, service: ServiceId, users: Arc<Users>) {
+        self.settings.services[service.index()].users = users.clone();
+        self.core
+            .run(|shard| shard.handle_event(now, Event::Users { service, users }));
     }
 
     fn drain(&mut self, now: Instant, deadline_ms: u64) {

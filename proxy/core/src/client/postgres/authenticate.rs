@@ -12,6 +12,7 @@ mod stage;
 mod tests;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use manifold_protocols::postgres::authentication::md5::Hash;
 use manifold_protocols::postgres::authentication::scram::{
@@ -25,10 +26,10 @@ use manifold_protocols::postgres::frame::{HEADER_LEN, decode_frontend_header};
 use manifold_protocols::postgres::frontend::{decode_password, decode_sasl_initial};
 use sha2::{Digest, Sha256};
 
-use crate::auth::{Auth, Credential, Opening, Password, Secret};
+use crate::auth::{Auth, Credential, Opening, Password, Secret, Users};
 use crate::client::postgres::errors::Refusal;
 use crate::client::postgres::{Client, Phase};
-use crate::ids::{ClientId, ServiceId, UpstreamId};
+use crate::ids::{ClientId, IdentityId, ServiceId, UpstreamId};
 use crate::shard::Shard;
 
 /// A login under way, beyond the startup packet.
@@ -181,6 +182,31 @@ impl Shard {
         };
         self.clients[id].login = Some(Box::new(login));
         self.read_login(id);
+    }
+
+    /// The users file is another one. Whom the proxy logs in at the node it logs in with what the
+    /// file has now; who is gone from it keeps the sessions that there are.
+    pub(crate) fn take_users(&mut self, service: ServiceId, users: Arc<Users>) {
+        self.services[service.index()].users = users;
+        self.verifiers.retain(|(of, _), _| *of != service);
+        let of = self.identities.iter();
+        let of = of.filter(|(_, it)| {
+            it.service == service && matches!(it.opening, Opening::WithSecret(_))
+        });
+        let of: Vec<IdentityId> = of.map(|(id, _)| id).collect();
+        for id in of {
+            let user = Rc::clone(&self.identities[id].user);
+            let credential = match self.secret_of(service, &user) {
+                Some(Secret::Plain(password)) => Credential::Password(Password(password)),
+                Some(Secret::Md5(text)) => match Hash::decode(text.as_bytes()) {
+                    Some(hash) => Credential::Hash(hash),
+                    None => continue,
+                },
+                // Only a client that proves itself against a verifier brings what can log in.
+                Some(Secret::Scram(_)) | None => continue,
+            };
+            self.identities[id].set_credential(credential);
+        }
     }
 
     fn secret_of(&self, service: ServiceId, user: &[u8]) -> Option<Secret> {

@@ -3,11 +3,15 @@
 //! Each test says who asks whom for what, and looks at both ends: what the client was told and which
 //! connections the node has.
 
+use std::sync::Arc;
+
 use manifold_protocols::postgres::authentication::md5::Hash;
 use manifold_protocols::postgres::authentication::scram::Verifier;
 
 use super::stage::{Asks, Stage};
 use crate::auth::{Auth, Secret, Users};
+use crate::event::Event;
+use crate::ids::ServiceId;
 use crate::proof::Statement;
 
 const ASKING: [(&str, Asks); 3] = [
@@ -380,6 +384,46 @@ fn treats_unknown_user_like_wrong_password() {
     assert_eq!((salt(0), salt(1)), (salt(2), salt(3)));
     assert_ne!(salt(0), salt(1));
     assert_eq!(stage.sessions.len(), 0, "the node hears of neither");
+}
+
+#[test]
+fn goes_by_the_new_file_when_users_change() {
+    let listed = users(&[
+        ("clear", plain("clear secret")),
+        ("hashed", md5("hashed", "hashed secret")),
+    ]);
+    let mut stage = Stage::new(Auth::Users, listed, 8, &ASKING);
+    let [clear, hashed] =
+        ["clear", "hashed"].map(|name| stage.login(name, &format!("{name} secret")));
+    stage.users.get_mut("clear").unwrap().password = "changed";
+    let changed = users(&[
+        ("clear", plain("changed")),
+        ("scrammed", plain("scrammed secret")),
+    ]);
+    let event = Event::Users {
+        service: ServiceId(0),
+        users: Arc::new(changed),
+    };
+    stage.shard.handle_event(stage.now, event);
+    // Those who are in stay, and the proxy logs them in by the new password.
+    stage.crash();
+    stage.query(clear);
+    stage.query(hashed);
+    stage.wait(100);
+    assert_eq!(stage.clients[clear].answers, 1);
+    assert_eq!(stage.clients[hashed].answers, 1);
+    for (name, password, lets_in) in [
+        ("clear", "clear secret", false),
+        ("clear", "changed", true),
+        ("hashed", "hashed secret", false),
+        ("scrammed", "scrammed secret", true),
+    ] {
+        let client = stage.login(name, password);
+        assert_eq!(is_in(&stage, client), lets_in, "{name} with {password}");
+        if !lets_in {
+            assert_eq!(error(&stage, client).0, "28P01");
+        }
+    }
 }
 
 #[test]
