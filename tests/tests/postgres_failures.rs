@@ -431,7 +431,9 @@ fn says_which_limit_a_request_waited_for() {
     for (_proxy, place) in proxies(&node, &options) {
         let mut holder = patient(&place.target);
         let mut waiter = patient(&place.target);
-        holder.query("begin");
+        // The first look at the catalog is waited for as well, and may take longer.
+        let begun = || (holder.query("begin").commands() == ["BEGIN"]).then_some(());
+        wait_for(Duration::from_secs(30), begun).expect("a transaction");
         let reply = waiter.query("select 1");
         let error = reply.error().expect("an error");
         assert_eq!(error[&'C'], "53300");
