@@ -107,6 +107,9 @@ impl Shard {
         if is_synced {
             self.tidy(target);
         }
+        if !is_closed {
+            self.make_up_if_awaited(target);
+        }
     }
 }
 

@@ -70,6 +70,7 @@ impl Shard {
                 self.wake(holder, Waiting::Itself);
                 self.clients_to_pump.push_back(holder);
             }
+            self.make_up_if_awaited(id);
             self.settle_upstream(id);
         }
     }
