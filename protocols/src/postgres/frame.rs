@@ -73,20 +73,21 @@ struct Range {
 
 type Table = [Range; 256];
 
+/// A message that is too short for its content is the node's to refuse, in its own words.
 static FRONTEND: Table = table(&[
-    (b'B', 12, DATA_LEN_MAX),
-    (b'C', 6, CONTROL_LEN_MAX),
-    (b'D', 6, CONTROL_LEN_MAX),
-    (b'E', 9, CONTROL_LEN_MAX),
-    (b'F', 14, DATA_LEN_MAX),
-    (b'H', 4, 4),
-    (b'P', 8, DATA_LEN_MAX),
-    (b'Q', 5, DATA_LEN_MAX),
-    (b'S', 4, 4),
-    (b'X', 4, 4),
-    (b'c', 4, 4),
+    (b'B', 4, DATA_LEN_MAX),
+    (b'C', 4, CONTROL_LEN_MAX),
+    (b'D', 4, CONTROL_LEN_MAX),
+    (b'E', 4, CONTROL_LEN_MAX),
+    (b'F', 4, DATA_LEN_MAX),
+    (b'H', 4, CONTROL_LEN_MAX),
+    (b'P', 4, DATA_LEN_MAX),
+    (b'Q', 4, DATA_LEN_MAX),
+    (b'S', 4, CONTROL_LEN_MAX),
+    (b'X', 4, CONTROL_LEN_MAX),
+    (b'c', 4, CONTROL_LEN_MAX),
     (b'd', 4, DATA_LEN_MAX),
-    (b'f', 5, CONTROL_LEN_MAX),
+    (b'f', 4, CONTROL_LEN_MAX),
     (b'p', 4, 65_535),
 ]);
 
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn rejects_length_when_outside_of_range() {
-        for word in [0, 3, 5, u32::MAX] {
+        for word in [0, 3] {
             let error = decode_frontend_header(&header(b'S', word), usize::MAX).unwrap_err();
             assert_eq!(
                 error,

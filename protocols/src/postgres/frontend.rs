@@ -159,14 +159,9 @@ fn decode_bind(body: &[u8]) -> Result<Bind<'_>, MessageError> {
     let portal = reader.string()?;
     let statement = reader.string()?;
     let rest = reader.rest();
-    let formats = reader.formats()?;
+    // Whether their number fits is for the node to say.
+    reader.formats()?;
     let parameters = reader.u16()?;
-    if formats > 1 && formats != parameters {
-        return Err(MessageError::ParameterFormats {
-            formats,
-            parameters,
-        });
-    }
     for _ in 0..parameters {
         reader.value()?;
     }

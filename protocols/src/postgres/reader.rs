@@ -27,14 +27,6 @@ pub enum MessageError {
     /// Bytes are left over behind the last field.
     #[error("invalid message format")]
     Overlong,
-    /// A Bind with several format codes, but not one for each parameter.
-    #[error("bind message has {formats} parameter formats but {parameters} parameters")]
-    ParameterFormats {
-        /// How many format codes came.
-        formats: u16,
-        /// How many parameters came.
-        parameters: u16,
-    },
     /// A ReadyForQuery with a transaction status that does not exist.
     #[error("invalid transaction status {}", .0.escape_ascii())]
     Status(u8),

@@ -223,7 +223,8 @@ impl Emitter<'_> {
         self.out.extend_from_slice(bytes);
         let step = match tag {
             b'F' => Step::Function,
-            b'Q' => Step::Query,
+            // A Sync that is refused ends the request all the same.
+            b'Q' | b'S' => Step::Query,
             _ => Step::Never,
         };
         self.is_closed = step.is_last();

@@ -71,12 +71,14 @@ impl Shard {
             return;
         };
         client.input.release(&mut self.conns.pool);
+        let is_whole = has_whole_message(client.input.unparsed());
         let unparsed = client.input.unparsed().len();
         let bound = self
             .limits
             .input_high
             .max(self.limits.request_bytes_max + (1 << 16));
-        let is_stuck = unparsed > 0 && (client.waiting != Waiting::No || client.lease.is_some());
+        // Where messages go one by one, the rest of the one at the front is still wanted.
+        let is_stuck = client.waiting != Waiting::No || (client.lease.is_some() && is_whole);
         let is_full = unparsed
             > if is_stuck {
                 self.limits.input_high
@@ -90,6 +92,10 @@ impl Shard {
             self.clients[id].is_paused = false;
             self.conns.resume(self.clients[id].conn);
         }
+        if self.has_broken_off(id) {
+            self.drop_client(id);
+            return;
+        }
         let client = &self.clients[id];
         if client.is_leaving
             && client.in_flight == 0
@@ -99,6 +105,20 @@ impl Shard {
         {
             self.end_client(id);
         }
+    }
+
+    /// Whether the client has sent its last byte in the middle of a request or of its data: the end
+    /// that the node waits for will never come.
+    fn has_broken_off(&self, id: ClientId) -> bool {
+        let client = &self.clients[id];
+        let Some(lease) = client.lease.filter(|_| client.is_leaving) else {
+            return false;
+        };
+        let is_copying = client
+            .upstream
+            .is_some_and(|target| self.upstreams[target].is_copying);
+        let is_unfinished = client.streaming > 0 || lease.is_open || is_copying;
+        is_unfinished && client.waiting == Waiting::No && !self.is_output_high(id)
     }
 
     /// Whether the client has so much unread output that no request of it is looked at; then it is
@@ -584,6 +604,12 @@ impl Shard {
         client.status = Status::Idle;
         self.stats.requests_local += 1;
     }
+}
+
+/// Whether the bytes begin with a message that has arrived whole.
+fn has_whole_message(bytes: &[u8]) -> bool {
+    let header = decode_frontend_header(bytes, usize::MAX);
+    header.is_ok_and(|header| header.is_some_and(|header| header.len <= bytes.len()))
 }
 
 /// How many bytes the names at the front of a message's body take, if they have arrived.

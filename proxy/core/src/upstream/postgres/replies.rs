@@ -369,6 +369,8 @@ impl Shard {
                 Some(_) => return Ok(fate),
                 None => {
                     upstream.is_copying = true;
+                    // Its holder may have sent its last byte already.
+                    self.clients_to_pump.extend(upstream.holder);
                     return Ok(fate);
                 }
             }
