@@ -34,6 +34,8 @@ pub struct Profile {
     pub keeps: Option<Reason>,
     /// Whether it sets or resets session settings.
     pub sets: bool,
+    /// Whether it may draw from a sequence, whose last value belongs to the session.
+    pub draws: bool,
     /// Whether it may commit before it ends (CALL, DO, several statements), so that even an error
     /// does not prove that nothing happened.
     pub commits_early: bool,
@@ -49,6 +51,7 @@ impl Profile {
             defines: false,
             keeps: None,
             sets: false,
+            draws: false,
             commits_early: false,
         };
         for statement in &verdict.statements {
@@ -64,6 +67,10 @@ impl Profile {
     }
 
     fn add(&mut self, statement: &Statement) {
+        self.draws |= matches!(
+            statement,
+            Statement::Write | Statement::Copy | Statement::Call | Statement::Opaque(_)
+        );
         let (class, writes) = match statement {
             Statement::Read => (Class::Share, false),
             Statement::ReadWaiting => (Class::Tail, false),
@@ -85,6 +92,7 @@ impl Profile {
             Statement::Set(_)
             | Statement::SetConfig(_)
             | Statement::Reset(_)
+            | Statement::SetDefault(_)
             | Statement::ResetAll => {
                 self.sets = true;
                 (Class::Tail, true)

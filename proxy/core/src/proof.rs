@@ -71,8 +71,10 @@ pub enum Statement {
     /// A SELECT of nothing but `set_config(name, value, false)`: as [`Self::Set`], but the client
     /// is to get the row with the value that it would get from the node.
     SetConfig(Setting),
-    /// RESET of one setting, or SET … TO DEFAULT. The name is in lower case.
+    /// RESET of one setting. The name is in lower case.
     Reset(Box<str>),
+    /// SET … TO DEFAULT: as [`Self::Reset`], but its tag is SET.
+    SetDefault(Box<str>),
     /// RESET ALL.
     ResetAll,
     /// DISCARD ALL.

@@ -38,7 +38,11 @@ const PLAIN_LISTS: &[&str] = &[
 pub(super) fn statement(set: &VariableSetStmt) -> Result<Statement, Reason> {
     let name = set.name.to_ascii_lowercase();
     match VariableSetKind::try_from(set.kind) {
-        Ok(VariableSetKind::VarReset | VariableSetKind::VarSetDefault) => reset(&name, set),
+        Ok(VariableSetKind::VarReset) => reset(&name, set),
+        Ok(VariableSetKind::VarSetDefault) => Ok(match reset(&name, set)? {
+            Statement::Reset(name) => Statement::SetDefault(name),
+            other => other,
+        }),
         Ok(VariableSetKind::VarResetAll) => Ok(Statement::ResetAll),
         Ok(VariableSetKind::VarSetMulti) => several(set),
         Ok(VariableSetKind::VarSetValue) => {

@@ -24,6 +24,7 @@ fn word(statement: &Statement) -> String {
     match statement {
         Statement::Opaque(reason) => format!("opaque:{reason:?}"),
         Statement::Reset(name) => format!("reset:{name}"),
+        Statement::SetDefault(name) => format!("default:{name}"),
         Statement::Set(set) => format!("set:{}", setting(set)),
         Statement::SetConfig(set) => format!("set_config:{}", setting(set)),
         Statement::Show(name) => format!("show:{name}"),

@@ -26,6 +26,7 @@ impl Shard {
             out: self.conns.write(upstream.conn),
             unparsed: &[],
             statements: &mut Statements::default(),
+            unprepared: &mut Vec::new(),
             upstream,
             statements_max: self.limits.upstream_statements_max,
             prepared_count: 0,
@@ -77,10 +78,12 @@ impl Shard {
             .session
             .as_deref_mut()
             .expect("a client with requests is logged in");
+        session.has_drawn |= found.draws;
         let mut emitter = Emitter {
             out: self.conns.write(upstream.conn),
             unparsed: client.input.unparsed(),
             statements: &mut session.statements,
+            unprepared: &mut session.unprepared,
             upstream,
             statements_max: self.limits.upstream_statements_max,
             prepared_count: 0,
@@ -156,6 +159,7 @@ struct Emitter<'a> {
     out: &'a mut Vec<u8>,
     unparsed: &'a [u8],
     statements: &'a mut Statements,
+    unprepared: &'a mut Vec<Box<[u8]>>,
     upstream: &'a mut Upstream,
     statements_max: usize,
     prepared_count: u64,
@@ -203,6 +207,14 @@ impl Emitter<'_> {
                 self.statements.push(change);
                 self.out.extend_from_slice(bytes);
                 self.step(Step::ParseCheck);
+            }
+            (Message::Bind(bind), Named::Raw(Some(statement))) => {
+                self.prepare_late(bind.statement, statement);
+                self.pass(&message, bytes);
+            }
+            (Message::Describe(target), Named::Raw(Some(statement))) => {
+                self.prepare_late(target.name, statement);
+                self.pass(&message, bytes);
             }
             (Message::Close(target), Named::Raw(_)) => {
                 self.statements.push(Change::Close(target.name.into()));
@@ -315,6 +327,18 @@ impl Emitter<'_> {
         self.upstream.preparing.push_back(statement.number);
         self.upstream.touch(statement.number);
         self.prepared_count += 1;
+    }
+
+    /// A statement that could not be prepared when the lease began is prepared ahead of its use: the
+    /// node says what is wrong with it, or all is well again.
+    fn prepare_late(&mut self, name: &[u8], statement: &Statement) {
+        let Some(at) = self.unprepared.iter().position(|it| **it == *name) else {
+            return;
+        };
+        let name = self.unprepared.swap_remove(at);
+        frontend::encode_parse(self.out, &name, &statement.text, &statement.types);
+        self.step(Step::ParseLate);
+        self.upstream.preparing_late.push_back(name);
     }
 
     /// Closes the statement that has not been used for longest, in a request of its own so that the

@@ -84,6 +84,8 @@ pub struct Examined {
     pub simple: Option<Rc<Profile>>,
     /// How many statements it runs.
     pub runs: u32,
+    /// Whether it may draw from a sequence.
+    pub draws: bool,
     /// Whether its last message ends a request.
     pub is_closed: bool,
 }
@@ -492,6 +494,7 @@ impl Examined {
             text: None,
             simple: None,
             runs: 0,
+            draws: false,
             is_closed: false,
         }
     }
@@ -509,6 +512,7 @@ impl Examined {
         self.commits_early |= profile.commits_early;
         self.change = None;
         self.runs += 1;
+        self.draws |= profile.draws;
         for statement in &profile.verdict.statements {
             self.touch(statement);
         }
@@ -539,7 +543,7 @@ impl Examined {
                 self.touched.push(setting.name.clone());
                 self.sets = true;
             }
-            Proven::Reset(name) => {
+            Proven::Reset(name) | Proven::SetDefault(name) => {
                 self.touched.push(name.clone());
                 self.resets = true;
             }
@@ -576,7 +580,7 @@ fn is_reset(statement: &Proven) -> bool {
 fn change_of(statement: &Proven) -> Option<SessionChange> {
     Some(match statement {
         Proven::Set(setting) | Proven::SetConfig(setting) => SessionChange::Set(setting.clone()),
-        Proven::Reset(name) => SessionChange::Reset(name.clone()),
+        Proven::Reset(name) | Proven::SetDefault(name) => SessionChange::Reset(name.clone()),
         Proven::ResetAll => SessionChange::ResetAll,
         Proven::DiscardAll => SessionChange::DiscardAll,
         Proven::DeallocateAll => SessionChange::DeallocateAll,

@@ -23,6 +23,7 @@ struct Draft {
     fingerprint: Rc<Fingerprint>,
     application: Option<Rc<[u8]>>,
     drops_statements: bool,
+    discards_all: bool,
 }
 
 impl Shard {
@@ -48,6 +49,7 @@ impl Shard {
             fingerprint: Rc::clone(&session.fingerprint),
             application: session.application.clone(),
             drops_statements: false,
+            discards_all: false,
         };
         for statement in statements {
             self.apply(id, statement, &mut draft);
@@ -76,10 +78,10 @@ impl Shard {
             Statement::Set(setting) => {
                 draft.fingerprint = self.fingerprints.with(&draft.fingerprint, setting.clone());
             }
-            Statement::Reset(name) if &**name == APPLICATION_NAME => {
+            Statement::Reset(name) | Statement::SetDefault(name) if &**name == APPLICATION_NAME => {
                 draft.application = session.startup_application.clone();
             }
-            Statement::Reset(name) => {
+            Statement::Reset(name) | Statement::SetDefault(name) => {
                 draft.fingerprint = match session.startup.value(name) {
                     Some(value) => {
                         let setting = Setting {
@@ -95,6 +97,7 @@ impl Shard {
                 draft.fingerprint = Rc::clone(&session.startup);
                 draft.application = session.startup_application.clone();
                 draft.drops_statements |= *statement == Statement::DiscardAll;
+                draft.discards_all |= *statement == Statement::DiscardAll;
             }
             Statement::DeallocateAll => draft.drops_statements = true,
             _ => {}
@@ -105,6 +108,9 @@ impl Shard {
     fn adopt_draft(&mut self, id: ClientId, draft: Draft) {
         if draft.drops_statements {
             self.clients[id].session_mut().statements.clear();
+        }
+        if draft.discards_all {
+            self.clients[id].session_mut().has_drawn = false;
         }
         self.change_settings(id, draft.fingerprint, draft.application);
     }
@@ -148,7 +154,7 @@ fn is_local(identity: &Identity, session: &Session, statement: &Statement) -> bo
                 || (identity.accepted.contains_key(setting) && !is_part)
         }
         // Of a setting that the session never touched only the node knows whether it exists.
-        Statement::Reset(name) => {
+        Statement::Reset(name) | Statement::SetDefault(name) => {
             &**name == APPLICATION_NAME
                 || session.fingerprint.value(name).is_some()
                 || session.startup.value(name).is_some()

@@ -124,8 +124,12 @@ pub struct Session {
     pub startup_application: Option<Rc<[u8]>>,
     /// Prepared statements.
     pub statements: Statements,
+    /// It may have drawn from sequences, on whatever upstreams.
+    pub has_drawn: bool,
     /// On its lease, statements have the client's own names: it mixes them with SQL-level PREPARE.
     pub is_raw: bool,
+    /// While `is_raw`: names of statements that could not be prepared on the lease so far.
+    pub unprepared: Vec<Box<[u8]>>,
     /// Settings that requests of the current lease may have changed.
     pub touched: Vec<Box<str>>,
     /// Whether texts may be judged by our lexer: standard_conforming_strings on and an encoding

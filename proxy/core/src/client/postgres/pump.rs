@@ -15,7 +15,7 @@ use crate::planted::Bug;
 use crate::profile::Class;
 use crate::proof::Reason;
 use crate::shard::Shard;
-use crate::upstream::postgres::pipe::{Expectation, Step};
+use crate::upstream::postgres::pipe::{Chore, Expectation, Step};
 use crate::upstream::schedule::Demand;
 
 /// Whether the client goes on to its next request.
@@ -176,6 +176,7 @@ impl Shard {
                 let until = found.keeps.map_or(Until::Idle, Until::Session);
                 self.begin_lease(id, target, until);
                 self.touch_settings(id, &found);
+                self.forget_sequences(id, target, found.keeps);
                 if found.keeps.is_some() {
                     return self.go_raw(id, target);
                 }
@@ -185,15 +186,19 @@ impl Shard {
         Progress::Next
     }
 
-    /// currval and lastval tell what this very session drew. Of a session without a lease only an
-    /// error is true; its user's writing sessions keep their upstreams from then on. Says whether
+    /// currval and lastval tell what this very session drew. Of one that drew on upstreams that it
+    /// shared only an error is true; its user's writing sessions keep their upstreams from then on. Says whether
     /// the request is answered.
     fn minds_sequences(&mut self, id: ClientId, found: &mut Examined) -> bool {
         let client = &mut self.clients[id];
         let identity = client.session().identity;
+        let has_drawn = client.session().has_drawn;
         let known = &mut self.identities[identity];
-        if found.keeps == Some(Reason::Sequence) && client.in_flight == 0 && !known.reads_sequences
-        {
+        let asks = found.keeps == Some(Reason::Sequence);
+        if asks && !has_drawn {
+            known.reads_sequences = true;
+        }
+        if asks && client.in_flight == 0 && !known.reads_sequences {
             known.reads_sequences = true;
             client.input.consume(found.len);
             client.scanned = 0;
@@ -206,6 +211,13 @@ impl Shard {
             found.demand.class = Class::Exclusive;
         }
         false
+    }
+
+    /// A session that has drawn from no sequence yet must not see what others drew on its upstream.
+    fn forget_sequences(&mut self, id: ClientId, target: UpstreamId, keeps: Option<Reason>) {
+        if keeps == Some(Reason::Sequence) && !self.clients[id].session().has_drawn {
+            self.send_chore(target, Chore::Switch, b"DISCARD SEQUENCES");
+        }
     }
 
     fn count_request(&mut self, demand: Demand) {
@@ -382,6 +394,10 @@ impl Shard {
         if client.streaming > 0 {
             return self.stream(id, target);
         }
+        if upstream.is_preparing_raw() {
+            // Looked at again when that is answered: what failed is asked for in another way.
+            return Progress::Stop;
+        }
         if self.is_turn_over(id, target) {
             // Whoever waits gets it before this client's next request.
             self.upstreams[target].is_held_back = true;
@@ -398,6 +414,9 @@ impl Shard {
                 }
                 if !lease.is_begun || !lease.is_open {
                     self.apply_application(id, target);
+                }
+                if !lease.is_open && lease.until == Until::Idle {
+                    self.forget_sequences(id, target, found.keeps);
                 }
                 self.widen_lease(id, &found);
                 if found.keeps.is_some() && !self.clients[id].session().is_raw && !lease.is_open {

@@ -131,7 +131,9 @@ impl Shard {
             application: wanted.application.clone(),
             startup_application: wanted.application,
             statements: Statements::default(),
+            has_drawn: false,
             is_raw: false,
+            unprepared: Vec::new(),
             touched: Vec::new(),
             is_readable: true,
         };

@@ -323,6 +323,7 @@ impl Shard {
         if is_discard {
             session.statements.clear();
             session.is_raw = false;
+            session.has_drawn = false;
             if let Some(lease) = &mut self.clients[client].lease {
                 // Nothing is left that only this upstream knows.
                 lease.until = Until::Idle;

@@ -29,7 +29,7 @@ const CHECK_SUSPECT_NANOS: u64 = 200_000_000;
 
 impl Shard {
     /// Puts a request of our own, in the simple protocol, into a pipe.
-    fn send_chore(&mut self, id: UpstreamId, chore: Chore, text: &[u8]) {
+    pub(crate) fn send_chore(&mut self, id: UpstreamId, chore: Chore, text: &[u8]) {
         let upstream = &mut self.upstreams[id];
         let begins_at = self.conns.written_total(upstream.conn);
         upstream.push(Expectation::of_chore(chore, self.now, begins_at));
@@ -140,22 +140,37 @@ impl Shard {
         frontend::encode_sync(out);
     }
 
-    /// Prepares a client's statements on its lease under the client's own names.
+    /// Prepares a client's statements on its lease under the client's own names, each in a request
+    /// of its own: one that no longer fits its tables must not keep the others out.
     pub(crate) fn prepare_raw(&mut self, id: UpstreamId, client: ClientId) {
-        let statements = &self.clients[client].session().statements;
+        self.close_shared_statements(id);
+        let session = self.clients[client].session_mut();
+        session.unprepared.clear();
         let upstream = &mut self.upstreams[id];
+        for (name, statement) in session.statements.iter() {
+            let begins_at = self.conns.written_total(upstream.conn);
+            let chore = Chore::Raw(client, name.into());
+            upstream.push(Expectation::of_chore(chore, self.now, begins_at));
+            upstream.steps.extend([Step::ParseProvoking, Step::Sync]);
+            let out = self.conns.write(upstream.conn);
+            frontend::encode_parse(out, name, &statement.text, &statement.types);
+            frontend::encode_sync(out);
+        }
+    }
+
+    /// What else the upstream has is none of its holder's.
+    fn close_shared_statements(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        if upstream.prepared.is_empty() {
+            return;
+        }
         let begins_at = self.conns.written_total(upstream.conn);
         upstream.push(Expectation::of_chore(Chore::Tidy, self.now, begins_at));
         let out = self.conns.write(upstream.conn);
-        // What else the upstream has is none of this client's.
         for (number, _) in upstream.prepared.drain() {
             let name = [crate::library::NAME_PREFIX, number.to_string().as_bytes()].concat();
             frontend::encode_close(out, frontend::TargetKind::Statement, &name);
             upstream.steps.push_back(Step::CloseOurs);
-        }
-        for (name, statement) in statements.iter() {
-            frontend::encode_parse(out, name, &statement.text, &statement.types);
-            upstream.steps.push_back(Step::ParseProvoking);
         }
         upstream.steps.push_back(Step::Sync);
         frontend::encode_sync(out);
@@ -356,6 +371,11 @@ impl Shard {
         match chore {
             Chore::Catalog(lines) => self.finish_catalog(id, lines, is_failed),
             Chore::Fence => self.upstreams[id].fences -= 1,
+            Chore::Raw(client, name) => {
+                if let Some(client) = self.clients.get_mut(client).filter(|_| is_failed) {
+                    client.session_mut().unprepared.push(name);
+                }
+            }
             Chore::Tidy => {}
             Chore::Reset | Chore::Switch if is_failed => {
                 self.upstreams[id].is_draining = true;

@@ -99,6 +99,8 @@ pub struct Upstream {
     pub uses: u64,
     /// The statements whose ParseComplete is still to come.
     pub preparing: VecDeque<u64>,
+    /// The client's own names of the statements whose late ParseComplete is still to come.
+    pub preparing_late: VecDeque<Box<[u8]>>,
     /// Requests ever put into the pipe: the number of the one put last.
     pub requests: u64,
     /// Closes of statements, encoded, to be sent in a request of their own.
@@ -182,6 +184,7 @@ impl Upstream {
             prepared: fast_map(seed),
             uses: 0,
             preparing: VecDeque::new(),
+            preparing_late: VecDeque::new(),
             requests: 0,
             tidying: Vec::new(),
             tidying_count: 0,
@@ -231,6 +234,12 @@ impl Upstream {
             && !self.is_soiled
             && !self.is_held_back
             && !self.is_draining
+    }
+
+    /// Whether its holder's statements are being given their own names.
+    pub fn is_preparing_raw(&self) -> bool {
+        let last = self.pipe.back().map(|last| &last.owner);
+        matches!(last, Some(pipe::Requester::Chore(pipe::Chore::Raw(..))))
     }
 
     /// Puts a request into the pipe.

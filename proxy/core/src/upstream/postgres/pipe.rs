@@ -67,6 +67,9 @@ pub enum Chore {
     Catalog(Vec<u8>),
     /// Empty: comes back when everything before it is over.
     Fence,
+    /// Prepares a statement of a client's on its lease, under the client's own name. Failing means
+    /// that the node is asked again when the client uses it.
+    Raw(ClientId, Box<[u8]>),
     /// Wipes the session. Failing closes the upstream.
     Reset,
     /// Sets what has been accepted before. Failing closes the upstream.
@@ -136,6 +139,9 @@ pub enum Step {
     ParseKnown,
     /// ParseComplete for ourselves.
     ParseOurs,
+    /// ParseComplete for ourselves, of a statement in the client's own name that could not be
+    /// prepared when its lease began.
+    ParseLate,
     /// ParseComplete for ourselves, of a statement in the client's own name that makes the node
     /// say that the name is taken.
     ParseProvoking,

@@ -311,6 +311,11 @@ impl Shard {
                 upstream.steps.pop_front();
                 Ok(Fate::Swallow)
             }
+            (Step::ParseLate, b'1') => {
+                upstream.steps.pop_front();
+                upstream.preparing_late.pop_front();
+                Ok(Fate::Swallow)
+            }
             (Step::DescribeStatement, b't') => {
                 upstream.steps[0] = Step::Describe;
                 Ok(Fate::Pass)
@@ -467,6 +472,9 @@ impl Shard {
                     if step.prepares() {
                         upstream.refuse_prepared();
                     }
+                    if step == Step::ParseLate {
+                        self.refuse_late(id);
+                    }
                     if step.has_change() {
                         self.refuse_change(id, was_tried);
                     }
@@ -480,6 +488,16 @@ impl Shard {
                     return;
                 }
             }
+        }
+    }
+
+    /// A statement could not be prepared ahead of its use: the next use tries again.
+    fn refuse_late(&mut self, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        let name = upstream.preparing_late.pop_front();
+        let holder = upstream.holder.and_then(|it| self.clients.get_mut(it));
+        if let Some(holder) = holder {
+            holder.session_mut().unprepared.extend(name);
         }
     }
 
