@@ -85,7 +85,7 @@ impl Shard {
 
     /// The length of the next request of a client that waits for a verdict on it.
     fn request_len(&mut self, id: ClientId) -> Option<usize> {
-        crate::client::postgres::examine::frame_request(&mut self.clients[id], &self.limits)
+        crate::client::postgres::framing::frame_request(&mut self.clients[id], &self.limits)
     }
 
     /// The request has been sent.

@@ -51,18 +51,8 @@ impl Shard {
         let is_begun = client.lease.is_some_and(|lease| lease.is_begun);
         let is_kept = !is_begun && found.is_closed;
         if is_open {
-            let last = upstream
-                .pipe
-                .back_mut()
-                .expect("an open request is in the pipe");
-            last.writes |= found.demand.writes;
-            last.commits_early |= found.commits_early;
-            last.defines |= found.defines;
-            last.clears |= found.clears;
-            if found.runs > 0 {
-                last.change = found.change.take();
-                last.text = last.text.take().or(found.text.take());
-            }
+            let last = upstream.pipe.back_mut();
+            found.join(last.expect("an open request is in the pipe"));
         } else {
             let begins_at = self.conns.written_total(upstream.conn);
             let mut expectation = found.expectation(id, self.now, begins_at);
@@ -139,6 +129,18 @@ impl Shard {
 }
 
 impl Examined {
+    /// Goes on with a request that has begun.
+    fn join(&mut self, open: &mut Expectation) {
+        open.writes |= self.demand.writes;
+        open.commits_early |= self.commits_early;
+        open.defines |= self.defines;
+        open.clears |= self.clears;
+        if self.runs > 0 {
+            open.change = self.change.take();
+            open.text = open.text.take().or(self.text.take());
+        }
+    }
+
     /// What is to be expected of a request that begins.
     fn expectation(&mut self, client: ClientId, now: Instant, begins_at: u64) -> Expectation {
         let mut expectation = Expectation::of_client(client, now, begins_at);
@@ -329,8 +331,8 @@ impl Emitter<'_> {
         self.prepared_count += 1;
     }
 
-    /// A statement that could not be prepared when the lease began is prepared ahead of its use: the
-    /// node says what is wrong with it, or all is well again.
+    /// A statement that could not be prepared when the lease began is prepared ahead of its use:
+    /// the node says what is wrong with it, or all is well again.
     fn prepare_late(&mut self, name: &[u8], statement: &Statement) {
         let Some(at) = self.unprepared.iter().position(|it| **it == *name) else {
             return;

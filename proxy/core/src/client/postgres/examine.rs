@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use manifold_protocols::postgres::backend::Status;
-use manifold_protocols::postgres::frame::{FrameError, HEADER_LEN, decode_frontend_header};
+use manifold_protocols::postgres::frame::{FrameError, HEADER_LEN};
 use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
 
+use crate::client::postgres::framing::{ends_request, frame};
 use crate::client::postgres::statements::Statement;
 use crate::client::postgres::{Client, Until};
 use crate::event::Operation;
 use crate::identity::{Catalog, Database};
 use crate::ids::{ClientId, DatabaseId};
 use crate::library::Library;
-use crate::limits::Limits;
 use crate::profile::{Class, Profile};
 use crate::proof::{Reason, Statement as Proven};
 use crate::shard::Shard;
@@ -160,75 +160,6 @@ impl Shard {
             Err(Stop::Unclassified) => Found::Unclassified,
         }
     }
-}
-
-/// Finds out how many unparsed bytes belong together, and whether a Flush is among them.
-fn frame(client: &mut Client, scope: Scope, limits: &Limits) -> Result<(usize, bool), Found> {
-    let mut at = if scope == Scope::Request {
-        client.scanned
-    } else {
-        0
-    };
-    let bytes = client.input.unparsed();
-    let mut has_flush = false;
-    loop {
-        let header = match decode_frontend_header(&bytes[at..], limits.message_bytes_max) {
-            Ok(header) => header,
-            Err(_) if at > 0 && scope == Scope::Messages => return Ok((at, has_flush)),
-            Err(error) => return Err(Found::BadFrame(error)),
-        };
-        let whole = header.filter(|header| at + header.len <= bytes.len());
-        let Some(header) = whole else {
-            let expected = header.map_or(at, |header| at + header.len);
-            // Where messages are sent one by one, none is looked at twice anyway.
-            client.scanned = if scope == Scope::Request { at } else { 0 };
-            return match scope {
-                Scope::Messages if at > 0 => Ok((at, has_flush)),
-                Scope::Request if expected > limits.request_bytes_max => Err(Found::TooLarge),
-                Scope::Messages if expected > limits.request_bytes_max => Err(Found::TooLarge),
-                _ => Err(Found::Incomplete),
-            };
-        };
-        match header.tag {
-            // What was not closed by a Sync before it is rolled back by the node, too.
-            b'X' if at == 0 || scope == Scope::Request => return Err(Found::Terminate),
-            b'X' => return Ok((at, has_flush)),
-            b'p' => return Err(Found::BadFrame(FrameError::UnknownTag(b'p'))),
-            _ => {}
-        }
-        at += header.len;
-        if ends_request(header.tag) {
-            client.scanned = 0;
-            return Ok((at, has_flush));
-        }
-        if header.tag == b'H' {
-            has_flush = true;
-            if scope == Scope::Request {
-                client.scanned = 0;
-                return Ok((at, true));
-            }
-        }
-        if at > limits.request_bytes_max {
-            client.scanned = 0;
-            return if scope == Scope::Messages {
-                Ok((at, has_flush))
-            } else {
-                Err(Found::TooLarge)
-            };
-        }
-    }
-}
-
-/// The length of the request at the front of a client's unparsed bytes, if it is complete.
-pub fn frame_request(client: &mut Client, limits: &Limits) -> Option<usize> {
-    frame(client, Scope::Request, limits)
-        .ok()
-        .map(|(len, _)| len)
-}
-
-/// Whether a message of this type ends a request.
-fn ends_request(tag: u8) -> bool {
-    matches!(tag, b'Q' | b'S' | b'F')
 }
 
 /// Why a request cannot be sent yet, or ever.

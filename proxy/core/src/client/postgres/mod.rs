@@ -10,12 +10,14 @@ pub mod cancel;
 pub mod emit;
 pub mod errors;
 pub mod examine;
+pub mod framing;
 pub mod leave;
 pub mod local;
 pub mod login;
 pub mod pump;
 pub mod startup;
 pub mod statements;
+pub mod stream;
 
 use std::rc::Rc;
 

@@ -75,6 +75,17 @@ impl Shard {
         }
     }
 
+    /// A holder may wait for our word alone: what it asked for with a Flush is nothing that the
+    /// node answers.
+    pub(crate) fn make_up_if_awaited(&mut self, id: UpstreamId) {
+        let upstream = &self.upstreams[id];
+        let holder = upstream.holder.and_then(|holder| self.clients.get(holder));
+        let is_open = holder.is_some_and(|it| it.lease.is_some_and(|lease| lease.is_open));
+        if is_open && upstream.pipe.len() == 1 && upstream.steps.iter().all(|it| it.is_made_up()) {
+            self.make_up(id);
+        }
+    }
+
     /// After an answer: ends what is over and lets others go on.
     pub(crate) fn settle_upstream(&mut self, id: UpstreamId) {
         let upstream = &mut self.upstreams[id];

@@ -7,7 +7,7 @@
 use manifold_protocols::postgres::backend::{Fields, Status, encode_ready_for_query};
 
 use crate::client::postgres::errors::Refusal;
-use crate::client::postgres::examine::frame_request;
+use crate::client::postgres::framing::frame_request;
 use crate::client::postgres::{Phase, Waiting};
 use crate::event::{Failure, Level};
 use crate::identity::Catalog;

@@ -247,19 +247,8 @@ impl Shard {
         }
     }
 
-    /// A holder may wait for our word alone: what it asked for with a Flush is nothing that the
-    /// node answers.
-    pub(crate) fn make_up_if_awaited(&mut self, id: UpstreamId) {
-        let upstream = &self.upstreams[id];
-        let holder = upstream.holder.and_then(|holder| self.clients.get(holder));
-        let is_open = holder.is_some_and(|it| it.lease.is_some_and(|lease| lease.is_open));
-        if is_open && upstream.pipe.len() == 1 && upstream.steps.iter().all(|it| it.is_made_up()) {
-            self.make_up(id);
-        }
-    }
-
     /// Answers ourselves what has to be answered before the next message of the node.
-    fn make_up(&mut self, id: UpstreamId) {
+    pub(super) fn make_up(&mut self, id: UpstreamId) {
         loop {
             let upstream = &mut self.upstreams[id];
             let Some(&step) = upstream.steps.front().filter(|step| step.is_made_up()) else {
