@@ -227,10 +227,9 @@ pub enum Operation {
         /// Which connection.
         conn: ConnId,
     },
-    /// Stop accepting on every listener.
+    /// Stop accepting for good: every listener is closed, so that new clients are refused or reach
+    /// whoever else listens there. Those that were on their way may still be `Accepted`.
     AcceptOff,
-    /// Accept again.
-    AcceptOn,
     /// Ask what a statement does. Answered by `Classified`, always.
     Classify {
         /// Comes back with the answer.

@@ -179,7 +179,8 @@ impl Driver {
         Ok(Self { inner })
     }
 
-    /// Begins to accept on a socket that is bound and listens, for as long as the driver lives.
+    /// Begins to accept on a socket that is bound and listens, until `AcceptOff` or the end of the
+    /// driver.
     pub fn listen(&mut self, listener: ListenerId, socket: Listener) -> io::Result<()> {
         match &mut self.inner {
             Inner::Epoll(epoll) => epoll.listen(listener, socket),
@@ -187,8 +188,8 @@ impl Driver {
         }
     }
 
-    /// Takes in one of `Adopt`, `Reject`, `Connect`, `Send`, `Pause`, `Resume`, `Close`,
-    /// `AcceptOff` and `AcceptOn`. Delivers nothing: what it leads to comes with the next `wait`.
+    /// Takes in one of `Adopt`, `Reject`, `Connect`, `Send`, `Pause`, `Resume`, `Close`
+    /// and `AcceptOff`. Delivers nothing: what it leads to comes with the next `wait`.
     ///
     /// # Panics
     ///
@@ -217,9 +218,9 @@ impl Driver {
         }
     }
 
-    /// Ends every connection and forgets every id and every answer owed, and accepts again: for a
-    /// fresh core in the place of one that has panicked. The listeners stay. Returns when nothing
-    /// is in flight any more; no event tells of it.
+    /// Ends every connection and forgets every id and every answer owed: for a fresh core in the
+    /// place of one that has panicked. The listeners stay as they are. Returns when nothing is in
+    /// flight any more; no event tells of it.
     pub fn close_all(&mut self) {
         match &mut self.inner {
             Inner::Epoll(epoll) => epoll.close_all(),

@@ -174,9 +174,8 @@ impl Turn {
             | Operation::Pause { .. }
             | Operation::Resume { .. }
             | Operation::Close { .. }
-            | Operation::AcceptOff
             // A driver refuses with a panic what makes no sense: that is a fault of the core.
-            | Operation::AcceptOn => self.core.run(|_| driver.submit(operation)),
+            | Operation::AcceptOff => self.core.run(|_| driver.submit(operation)),
             Operation::Classify { ticket, database, text } => {
                 let answer = self.outside.classify(self.life, ticket, database, text);
                 self.answers.extend(answer);

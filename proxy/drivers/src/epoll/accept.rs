@@ -21,7 +21,8 @@ const ACCEPTS_MAX: usize = 64;
 /// A listener and whether it is watched.
 pub(super) struct Listening {
     id: ListenerId,
-    socket: Listener,
+    /// None once accepting has stopped.
+    socket: Option<Listener>,
     is_watched: bool,
     /// Somebody waits to be accepted.
     is_ready: bool,
@@ -32,37 +33,39 @@ impl Listening {
     pub(super) fn new(id: ListenerId, socket: Listener) -> Self {
         Self {
             id,
-            socket,
+            socket: Some(socket),
             is_watched: false,
             is_ready: false,
         }
     }
 
-    fn raw(&self) -> RawFd {
-        self.socket.as_fd().as_raw_fd()
+    fn raw(&self) -> Option<RawFd> {
+        self.socket
+            .as_ref()
+            .map(|socket| socket.as_fd().as_raw_fd())
     }
 }
 
 impl Epoll {
-    /// Turns accepting on or off, on every listener.
-    pub(super) fn set_accepting(&mut self, is_accepting: bool) {
-        self.is_accepting = is_accepting;
-        if is_accepting {
-            self.watch_listeners();
-        } else {
-            self.unwatch_listeners();
+    /// Closes every listener, so that nobody waits there in vain.
+    pub(super) fn stop_accepting(&mut self) {
+        self.accept_retry = None;
+        self.unwatch_listeners();
+        for listening in &mut self.listeners {
+            listening.socket = None;
+            listening.is_ready = false;
         }
     }
 
-    /// Watches every listener, if accepting is on and does not rest.
+    /// Watches every listener, if accepting does not rest.
     pub(super) fn watch_listeners(&mut self) {
-        if !self.is_accepting || self.accept_retry.is_some() {
+        if self.accept_retry.is_some() {
             return;
         }
         for (index, listening) in self.listeners.iter_mut().enumerate() {
-            if listening.is_watched {
+            let Some(fd) = listening.raw().filter(|_| !listening.is_watched) else {
                 continue;
-            }
+            };
             let token = encode_token(
                 Kind::Accept,
                 Place {
@@ -72,7 +75,7 @@ impl Epoll {
             );
             // Exclusive, so that one client wakes one of the shards that share a unix socket.
             let interest = libc::EPOLLIN | libc::EPOLLEXCLUSIVE;
-            match self.poller.add(listening.raw(), interest, token) {
+            match self.poller.add(fd, interest, token) {
                 Ok(()) => listening.is_watched = true,
                 Err(_) => self.accept_retry = Some(clock::now() + accept::RETRY_TIME),
             }
@@ -81,8 +84,10 @@ impl Epoll {
 
     fn unwatch_listeners(&mut self) {
         for listening in &mut self.listeners {
-            if std::mem::take(&mut listening.is_watched) {
-                let removed = self.poller.remove(listening.raw());
+            if std::mem::take(&mut listening.is_watched)
+                && let Some(fd) = listening.raw()
+            {
+                let removed = self.poller.remove(fd);
                 removed.expect("a watched descriptor can be watched no more");
             }
         }
@@ -123,7 +128,9 @@ impl Epoll {
 
     fn accept_some(&mut self, index: usize, sink: &mut Sink<'_>) {
         let listener = self.listeners[index].id;
-        let fd = self.listeners[index].raw();
+        let Some(fd) = self.listeners[index].raw() else {
+            return;
+        };
         for _ in 0..ACCEPTS_MAX {
             match poller::accept(fd) {
                 Ok((socket, peer)) => {

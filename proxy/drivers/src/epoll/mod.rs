@@ -48,7 +48,6 @@ pub(crate) struct Epoll {
     table: Table<Connection>,
     waiting: Waiting,
     listeners: Vec<Listening>,
-    is_accepting: bool,
     /// When accepting is tried again after it failed.
     accept_retry: Option<Instant>,
     /// Events that came of operations, to be delivered by the next pass.
@@ -88,7 +87,6 @@ impl Epoll {
             table: Table::new(),
             waiting: Waiting::new(),
             listeners: Vec::new(),
-            is_accepting: true,
             accept_retry: None,
             due: Vec::with_capacity(LIST_LEN),
             unsent: Vec::with_capacity(LIST_LEN),
@@ -120,8 +118,7 @@ impl Epoll {
             Operation::Pause { conn } => self.pause(conn),
             Operation::Resume { conn } => self.resume(conn),
             Operation::Close { conn } => self.close(conn),
-            Operation::AcceptOff => self.set_accepting(false),
-            Operation::AcceptOn => self.set_accepting(true),
+            Operation::AcceptOff => self.stop_accepting(),
             other => panic!("not an operation for a driver: {other:?}"),
         }
     }
@@ -169,7 +166,7 @@ impl Epoll {
         self.ready.clear();
         self.serving.clear();
         self.waiting.clear();
-        self.set_accepting(true);
+        self.retry_accept();
     }
 
     /// What wakes this driver up.

@@ -23,7 +23,8 @@ use crate::token::{Kind, Place, encode_token};
 /// A listener and what the kernel does for it.
 pub(super) struct Listening {
     id: ListenerId,
-    socket: Listener,
+    /// None once accepting has stopped and the kernel has let go of it.
+    socket: Option<Listener>,
     /// A multishot accept is in the kernel.
     pub(super) is_armed: bool,
     /// A cancel is in the kernel.
@@ -37,28 +38,36 @@ impl Listening {
     pub(super) fn new(id: ListenerId, socket: Listener) -> Self {
         Self {
             id,
-            socket,
+            socket: Some(socket),
             is_armed: false,
             is_cancelling: false,
             is_cancel_retried: false,
         }
     }
 
-    fn fd(&self) -> Fd {
-        Fd(self.socket.as_fd().as_raw_fd())
+    fn fd(&self) -> Option<Fd> {
+        let socket = self.socket.as_ref()?;
+        Some(Fd(socket.as_fd().as_raw_fd()))
     }
 }
 
 impl Uring {
-    /// Turns accepting on or off, on every listener.
-    pub(super) fn set_accepting(&mut self, is_accepting: bool) {
-        self.is_accepting = is_accepting;
-        if is_accepting {
-            self.arm_listeners();
-        } else {
-            for index in 0..self.listeners.len() {
-                self.cancel_accept(index);
-            }
+    /// Closes every listener, so that nobody waits there in vain; an accept that is in the kernel
+    /// has to end first.
+    pub(super) fn stop_accepting(&mut self) {
+        self.is_accepting = false;
+        self.accept_retry = None;
+        for index in 0..self.listeners.len() {
+            self.cancel_accept(index);
+            self.close_listener(index);
+        }
+    }
+
+    /// Closes a listener that the kernel does nothing with any more, if accepting is off.
+    fn close_listener(&mut self, index: usize) {
+        let listening = &mut self.listeners[index];
+        if !self.is_accepting && !listening.is_armed {
+            listening.socket = None;
         }
     }
 
@@ -69,11 +78,11 @@ impl Uring {
         }
         for index in 0..self.listeners.len() {
             let listening = &mut self.listeners[index];
-            if listening.is_armed {
+            let Some(fd) = listening.fd().filter(|_| !listening.is_armed) else {
                 continue;
-            }
+            };
             listening.is_armed = true;
-            let accept = opcode::AcceptMulti::new(listening.fd()).flags(libc::SOCK_CLOEXEC);
+            let accept = opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC);
             self.push_accept(Kind::Accept, index, accept.build());
         }
     }
@@ -120,6 +129,7 @@ impl Uring {
                 self.accept(listener, socket, sink);
             }
         }
+        self.close_listener(index);
     }
 
     /// Takes in the answer to a cancel.
@@ -128,10 +138,15 @@ impl Uring {
         let listening = &mut self.listeners[index];
         listening.is_cancelling = false;
         let is_missed = matches!(-completion.result, libc::ENOENT | libc::EALREADY);
-        if is_missed && !listening.is_cancel_retried && listening.is_armed && !self.is_accepting {
+        if is_missed
+            && !listening.is_cancel_retried
+            && listening.is_armed
+            && !self.is_accepting
+            && let Some(fd) = listening.fd()
+        {
             listening.is_cancel_retried = true;
             listening.is_cancelling = true;
-            let target = CancelBuilder::fd(listening.fd()).all();
+            let target = CancelBuilder::fd(fd).all();
             let cancel = opcode::AsyncCancel2::new(target).build();
             self.push_accept(Kind::AcceptCancel, index, cancel);
         }
@@ -152,7 +167,7 @@ impl Uring {
 
     /// Goes on at once if only that client is lost, and later if the fault is with us.
     fn handle_accept_error(&mut self, errno: i32) {
-        if errno != libc::ECANCELED && accept::is_lasting(errno) {
+        if self.is_accepting && errno != libc::ECANCELED && accept::is_lasting(errno) {
             self.counters.accept_errors += 1;
             accept::log_error(errno);
             self.accept_retry = Some(clock::now() + accept::RETRY_TIME);

@@ -122,8 +122,7 @@ impl Uring {
             Operation::Pause { conn } => self.pause(conn),
             Operation::Resume { conn } => self.resume(conn),
             Operation::Close { conn } => self.close(conn),
-            Operation::AcceptOff => self.set_accepting(false),
-            Operation::AcceptOn => self.set_accepting(true),
+            Operation::AcceptOff => self.stop_accepting(),
             other => panic!("not an operation for a driver: {other:?}"),
         }
     }
@@ -176,7 +175,7 @@ impl Uring {
         self.due.clear();
         self.starved.clear();
         self.waiting.clear();
-        self.set_accepting(true);
+        self.retry_accept();
     }
 
     /// What wakes this driver up.

@@ -1,48 +1,83 @@
 //! Clients that come, and clients that are not wanted.
 
+use std::io::{self, Read};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use manifold_core::event::{Operation, Peer};
 use manifold_core::ids::ListenerId;
-use manifold_drivers::ListenAddress;
+use manifold_drivers::{ListenAddress, Listener, bind};
 
 use crate::core::Core;
 use crate::{Directory, Kind, MOMENT, client, read_to_end};
 
-pub fn leaves_clients_waiting_while_accepting_is_off(kind: Kind) {
+pub fn refuses_clients_after_accepting_was_turned_off(kind: Kind) {
     let mut core = Core::open(kind);
-    let address = core.listen_tcp();
+    let directory = Directory::new();
+    let tcp = core.listen_tcp();
+    let path = directory.path("socket");
+    core.listen(&ListenAddress::Unix(path.clone()));
+    let kept = client(tcp);
+    let conn = core.accepted();
+    core.submit(Operation::AcceptOff);
     core.run(MOMENT / 4);
-    for round in 1..=3 {
+    for _ in 0..3 {
+        let refused = TcpStream::connect(tcp).expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let refused = UnixStream::connect(&path).expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+    let passes = core.driver.counters().passes;
+    core.run(MOMENT);
+    let passes = core.driver.counters().passes - passes;
+    assert!(passes <= 3, "{passes} passes without anything to do");
+    assert_eq!(core.accepted_so_far(), 1, "accepting is off");
+    // Who is in stays.
+    core.send(conn, b"still here".to_vec());
+    core.run(MOMENT / 4);
+    core.close(conn);
+    assert_eq!(read_to_end(kept), b"still here");
+}
+
+pub fn leaves_no_client_hanging_when_accepting_is_turned_off(kind: Kind) {
+    for _ in 0..5 {
+        let mut core = Core::open(kind);
+        core.is_rejecting = true;
+        let address = core.listen_tcp();
+        let early = client(address);
         core.submit(Operation::AcceptOff);
         core.run(MOMENT / 4);
-        let _waiting = TcpStream::connect(address).unwrap();
-        let passes = core.driver.counters().passes;
-        core.run(MOMENT);
-        let passes = core.driver.counters().passes - passes;
-        assert!(passes <= 3, "{passes} passes without anything to do");
-        assert_eq!(core.accepted_so_far(), round - 1, "accepting is off");
-        core.submit(Operation::AcceptOn);
-        let conn = core.accepted();
-        core.close(conn);
+        // Accepted in time and rejected, or reset with the listener: it hears of it.
+        let mut byte = [0];
+        let heard = (&early).read(&mut byte);
+        assert!(
+            heard.as_ref().is_ok_and(|len| *len == 0)
+                || heard.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+        );
     }
 }
 
-pub fn accepts_all_after_switching_off_and_on_in_one_pass(kind: Kind) {
+pub fn leaves_a_shared_port_to_others_after_accepting_was_turned_off(kind: Kind) {
     let mut core = Core::open(kind);
-    let address = core.listen_tcp();
-    for _ in 0..20 {
-        core.submit(Operation::AcceptOff);
-        core.submit(Operation::AcceptOn);
-        let _client = client(address);
-        core.pass(Some(MOMENT / 10));
-        core.submit(Operation::AcceptOff);
-        core.pass(Some(MOMENT / 30));
-        core.submit(Operation::AcceptOn);
-        let conn = core.accepted();
-        core.close(conn);
-    }
+    let address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+    let first = bind(&address, true, 64).unwrap();
+    let address = first.address().unwrap();
+    let other = bind(&address, true, 64).unwrap();
+    core.driver.listen(ListenerId(0), first).unwrap();
+    core.run(MOMENT / 4);
+    core.submit(Operation::AcceptOff);
+    core.run(MOMENT / 4);
+    let ListenAddress::Tcp(address) = address else {
+        unreachable!("bound to TCP")
+    };
+    let Listener::Tcp(other) = other else {
+        unreachable!("bound to TCP")
+    };
+    other.set_nonblocking(true).unwrap();
+    let clients: Vec<_> = (0..20).map(|_| client(address)).collect();
+    core.run(MOMENT / 4);
+    let reached = clients.iter().filter(|_| other.accept().is_ok()).count();
+    assert_eq!(reached, clients.len(), "all of them reach the other");
 }
 
 pub fn closes_rejected_clients(kind: Kind) {

@@ -41,8 +41,9 @@ macro_rules! conformance {
 
 conformance! {
     accepting:
-        leaves_clients_waiting_while_accepting_is_off
-        accepts_all_after_switching_off_and_on_in_one_pass
+        refuses_clients_after_accepting_was_turned_off
+        leaves_no_client_hanging_when_accepting_is_turned_off
+        leaves_a_shared_port_to_others_after_accepting_was_turned_off
         closes_rejected_clients
         tells_listeners_and_peers_apart;
     closing:
@@ -76,7 +77,7 @@ conformance! {
     recovering:
         begins_anew_after_the_core_has_panicked
         begins_anew_with_everything_in_flight
-        accepts_again_after_close_all;
+        stays_closed_to_clients_after_close_all;
     streaming:
         echoes_bytes_in_order
         receives_more_than_fits_into_the_socket

@@ -42,7 +42,6 @@ impl Driver {
             }
             Operation::Close { conn } => self.close(now, conn, network),
             Operation::AcceptOff => self.is_accepting = false,
-            Operation::AcceptOn => self.is_accepting = true,
             Operation::Classify { ticket, text, .. } => {
                 if !self.tickets.insert(ticket) {
                     self.breach(format!("uses ticket {ticket} twice at once"));
