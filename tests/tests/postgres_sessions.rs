@@ -388,3 +388,28 @@ fn serves_logins_as_several_users_and_databases() {
         assert_eq!(stage.refused("d", &login).sqlstate(), "28000");
     });
 }
+
+#[test]
+fn leaves_nothing_that_outlasts_discard_to_the_next_session() {
+    compare_with(&Setup::connections(1), |stage| {
+        let mut direct = stage.direct();
+        direct.value("select setseed(0.5)");
+        let drawn = direct.value("select random()");
+        let mut seeded = stage.client("seeded");
+        seeded.query(stage, "prepare p as select setseed(0.5)");
+        seeded.query(stage, "execute p");
+        drop(seeded);
+        let mut next = stage.client("next");
+        assert_ne!(next.wire.value("select random()"), drawn, "a seed stayed");
+        next.query(stage, "select pg_backend_pid() > 0, setseed(0.5)");
+        next.query(stage, "discard all");
+        let mut other = stage.client("other");
+        assert_ne!(other.wire.value("select random()"), drawn, "a seed stayed");
+        other.query(stage, "create temp table t (v int)");
+        drop(other);
+        drop(next);
+        let mut last = stage.client("last");
+        let schema = last.query(stage, "select pg_my_temp_schema()");
+        assert_eq!(schema.value(), "0", "a temporary schema stayed");
+    });
+}

@@ -102,7 +102,7 @@ impl Profile {
             | Statement::CloseAll
             | Statement::UnlistenAll => (Class::Exclusive, true),
             Statement::Opaque(reason) => {
-                self.keeps = Some(*reason);
+                self.keeps = Reason::worst(self.keeps, Some(*reason));
                 // Unproven text may hide anything that voids a proof.
                 self.defines = true;
                 self.commits_early = true;
@@ -127,4 +127,30 @@ fn is_control(statement: &Statement) -> bool {
         statement,
         Statement::Begin | Statement::End | Statement::Inside
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proof::{Residue, Scope};
+
+    fn keeps(reasons: &[Reason]) -> Option<Reason> {
+        let opaque = reasons.iter().map(|reason| Statement::Opaque(*reason));
+        let verdict = Verdict {
+            statements: opaque.collect(),
+            scope: Scope::Text,
+            freezes: false,
+        };
+        Profile::new(&Arc::new(verdict)).keeps
+    }
+
+    #[test]
+    fn keeps_upstream_for_what_leaves_most_behind() {
+        assert_eq!(keeps(&[]), None);
+        let (least, more, most) = (Reason::Listen, Reason::Temporary, Reason::Process);
+        assert!(least.residue() == Residue::None && more.residue() < most.residue());
+        assert_eq!(keeps(&[least, most, more]), Some(most));
+        assert_eq!(keeps(&[more, least]), Some(more));
+        assert_eq!(keeps(&[least, Reason::Role]), Some(least));
+    }
 }

@@ -118,13 +118,16 @@ pub enum Reason {
     Object,
     /// SQL-level PREPARE, EXECUTE or DEALLOCATE.
     Prepare,
+    /// setseed, LOAD, dblink, languages that are not proven: what lasts as long as the process.
+    Process,
     /// SET ROLE or SET SESSION AUTHORIZATION.
     Role,
     /// A table with row-level security or rules, a foreign table, or an unproven view.
     Relation,
     /// currval, lastval and their like.
     Sequence,
-    /// setseed, large-object descriptors, snapshots, LOAD and other state of one process.
+    /// What belongs to one process or session and goes with DISCARD ALL: its id, large-object
+    /// descriptors, snapshots, settings that are not known by name.
     SessionState,
     /// Text that does not parse (the node will say so, but we cannot know what it did).
     Syntax,
@@ -136,7 +139,44 @@ pub enum Reason {
     Unrecognised,
 }
 
+/// What a session may leave on its upstream that DISCARD ALL does not take back. Ordered: the
+/// later, the worse.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Residue {
+    /// Nothing.
+    #[default]
+    None,
+    /// Nobody knows, or the temporary schema, which only sessions with temporary objects notice.
+    Unknown,
+    /// A seed, a loaded library, variables of a procedural language, a connection elsewhere.
+    Process,
+}
+
 impl Reason {
+    /// What DISCARD ALL leaves of it. An allow-list: most reasons are that something could not be
+    /// proven.
+    pub fn residue(self) -> Residue {
+        match self {
+            Self::AdvisoryLock
+            | Self::HoldCursor
+            | Self::Listen
+            | Self::Prepare
+            | Self::Role
+            | Self::Sequence
+            | Self::SessionState => Residue::None,
+            Self::Process => Residue::Process,
+            _ => Residue::Unknown,
+        }
+    }
+
+    /// The reason that leaves more behind; of equal ones the first.
+    pub fn worst(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if other.residue() > one.residue() => Some(other),
+            _ => one.or(other),
+        }
+    }
+
     /// The reason in a word, for people.
     pub fn name(self) -> &'static str {
         match self {
@@ -147,10 +187,11 @@ impl Reason {
             Self::Listen => "LISTEN",
             Self::Object => "unproven function, operator, cast or type",
             Self::Prepare => "SQL-level PREPARE",
+            Self::Process => "state of one process",
             Self::Relation => "unproven relation",
             Self::Role => "SET ROLE",
             Self::Sequence => "currval or lastval",
-            Self::SessionState => "state of one process",
+            Self::SessionState => "state of one session",
             Self::Syntax => "text that does not parse",
             Self::Temporary => "temporary object",
             Self::Trigger => "unproven trigger",

@@ -184,10 +184,10 @@ const DENIED: &[(&[&str], Reason)] = &[
             "pg_stat_clear_snapshot",
             "pg_stat_force_next_flush",
             "pg_terminate_backend",
-            "setseed",
         ],
         Reason::SessionState,
     ),
+    (&["setseed"], Reason::Process),
 ];
 
 /// The xml functions of this form run queries that no text shows.
@@ -197,10 +197,10 @@ const DENIED_PREFIXES: &[(&str, Reason)] = &[
     ("query_to_xml", Reason::Object),
     ("schema_to_xml", Reason::Object),
     ("table_to_xml", Reason::Object),
-    ("dblink", Reason::SessionState),
+    ("dblink", Reason::Process),
     ("lo_", Reason::SessionState),
-    ("pg_replication_origin_session", Reason::SessionState),
-    ("pg_replication_origin_xact", Reason::SessionState),
+    ("pg_replication_origin_session", Reason::Process),
+    ("pg_replication_origin_xact", Reason::Process),
     ("pg_stat_get_xact_", Reason::SessionState),
     ("pg_stat_reset", Reason::SessionState),
 ];
@@ -213,7 +213,10 @@ pub(super) fn library(library: &str, symbol: &str, is_volatile: bool) -> Result<
         .iter()
         .find(|(reviewed, _, _)| *reviewed == name)
         .ok_or(Reason::Object)?;
-    if denied.contains(&symbol) || (is_volatile && !volatile.contains(&symbol)) {
+    if denied.contains(&symbol) {
+        return Err(Reason::Process);
+    }
+    if is_volatile && !volatile.contains(&symbol) {
         return Err(Reason::Object);
     }
     Ok(Effect::Read)

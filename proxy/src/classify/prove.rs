@@ -2,11 +2,12 @@
 //!
 //! Knows the catalog and the reviewed lists, and no grammar. Invariant: the effect of a text is the
 //! greatest effect of anything that can be reached from it, and one thing that is not proven
-//! refuses all.
+//! refuses all. The walk goes on all the same, so that the reason is the one that leaves most
+//! behind.
 
 use std::collections::BTreeSet;
 
-use manifold_core::proof::Reason;
+use manifold_core::proof::{Reason, Residue};
 
 use super::builtin;
 use super::catalog::Catalog;
@@ -41,14 +42,27 @@ pub(super) fn prove(findings: &Findings, catalog: Option<&Catalog>) -> Result<Pr
         open: Vec::new(),
     };
     walk.push(findings.needs.iter().cloned(), false);
+    let mut refused = None;
     while let Some((step, in_trigger)) = walk.open.pop() {
         if walk.seen.len() > NEEDS_MAX {
             return Err(Reason::Complexity);
         }
         let taken = walk.take(step, in_trigger);
-        taken.map_err(|reason| if in_trigger { Reason::Trigger } else { reason })?;
+        refused = Reason::worst(
+            refused,
+            taken.err().map(|reason| of_trigger(reason, in_trigger)),
+        );
     }
-    Ok(proven)
+    refused.map_or(Ok(proven), Err)
+}
+
+/// What a trigger does wrong counts as the trigger's, unless it outlives the session.
+fn of_trigger(reason: Reason, in_trigger: bool) -> Reason {
+    if in_trigger && reason.residue() < Residue::Process {
+        Reason::Trigger
+    } else {
+        reason
+    }
 }
 
 /// A thing to be proven.
@@ -212,7 +226,9 @@ impl<'c> Walk<'c> {
             // Another name of a function of pg_catalog, which is among its uses.
             "internal" if !function.uses.is_empty() => Ok(()),
             "plpgsql" | "sql" => self.add(function.findings(), in_trigger),
-            _ => Err(Reason::Object),
+            "internal" => Err(Reason::Object),
+            // The variables of a language last as long as its process.
+            _ => Err(Reason::Process),
         }
     }
 

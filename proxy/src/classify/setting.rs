@@ -87,17 +87,19 @@ pub(super) fn check_local(name: &str, value: Option<&str>) -> Result<(), Reason>
 pub(super) fn check_attached(assignment: &str) -> Result<(), Reason> {
     let name = assignment.split('=').next().unwrap_or_default();
     match name.to_ascii_lowercase().as_str() {
-        "standard_conforming_strings" | "client_encoding" | "seed" => Err(Reason::SessionState),
+        "seed" => Err(Reason::Process),
+        "standard_conforming_strings" | "client_encoding" => Err(Reason::SessionState),
         _ => Ok(()),
     }
 }
 
 fn check_known(name: &str) -> Result<(), Reason> {
-    // A seed is state of the process, and does not come back with the transaction.
-    if name == "seed" || !name.is_ascii() {
-        return Err(Reason::SessionState);
+    match name {
+        // It does not come back with the transaction, nor with RESET or DISCARD.
+        "seed" => Err(Reason::Process),
+        _ if !name.is_ascii() => Err(Reason::SessionState),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// With the temporary schema on the path, plain CREATE makes temporary objects.

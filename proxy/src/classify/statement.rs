@@ -91,8 +91,9 @@ fn read(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Result<J
         Tree::DeallocateStmt(deallocate) if deallocate.isall => {
             Ok(Judged::of(Statement::DeallocateAll))
         }
-        Tree::DeallocateStmt(_) | Tree::ExecuteStmt(_) | Tree::PrepareStmt(_) => {
-            Err(Reason::Prepare)
+        Tree::DeallocateStmt(_) | Tree::ExecuteStmt(_) => Err(Reason::Prepare),
+        Tree::PrepareStmt(prepare) => {
+            refuse_with(Reason::Prepare, walker, prepare.query.as_deref(), catalog)
         }
         Tree::DeclareCursorStmt(declare) => declare_cursor(walker, declare, catalog),
         Tree::DeleteStmt(_) | Tree::InsertStmt(_) | Tree::MergeStmt(_) | Tree::UpdateStmt(_) => {
@@ -110,7 +111,7 @@ fn read(walker: &mut Walker, tree: &Tree, catalog: Option<&Catalog>) -> Result<J
         }
         Tree::ExplainStmt(explain) => explain_query(walker, explain, catalog),
         Tree::ListenStmt(_) => Err(Reason::Listen),
-        Tree::LoadStmt(_) => Err(Reason::SessionState),
+        Tree::LoadStmt(_) => Err(Reason::Process),
         Tree::LockStmt(lock) => lock_relations(walker, &lock.relations, catalog),
         Tree::NotifyStmt(_) => Ok(Judged::of(Statement::Write)),
         Tree::SelectStmt(select) => query(walker, select, catalog),
@@ -274,13 +275,31 @@ fn create_from_query(
     Ok(Judged::of(Statement::Define))
 }
 
+/// Refuses a statement that is refused whatever it runs, for what it runs if that leaves more
+/// behind.
+fn refuse_with(
+    reason: Reason,
+    walker: &mut Walker,
+    inner: Option<&Node>,
+    catalog: Option<&Catalog>,
+) -> Result<Judged, Reason> {
+    let inner = inner.and_then(|node| node.node.as_ref());
+    let refused = inner.and_then(|inner| read(walker, inner, catalog).err());
+    Err(Reason::worst(Some(reason), refused).unwrap_or(reason))
+}
+
 fn declare_cursor(
     walker: &mut Walker,
     declare: &DeclareCursorStmt,
     catalog: Option<&Catalog>,
 ) -> Result<Judged, Reason> {
     if declare.options & CURSOR_HOLD != 0 {
-        return Err(Reason::HoldCursor);
+        return refuse_with(
+            Reason::HoldCursor,
+            walker,
+            declare.query.as_deref(),
+            catalog,
+        );
     }
     walker.maybe(declare.query.as_deref())?;
     let proven = prove(&walker.findings, catalog)?;

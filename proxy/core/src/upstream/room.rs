@@ -79,6 +79,14 @@ impl Shard {
         in_use.count() <= 1 && self.clients_of(identity) > 0
     }
 
+    /// Closes an upstream, as soon as nothing is in flight, that cannot be wiped as clean as a new
+    /// one, unless clients would have to reconnect without it.
+    pub(crate) fn drain_if_replaceable(&mut self, id: UpstreamId) {
+        if !self.is_irreplaceable(id) {
+            self.upstreams[id].is_draining = true;
+        }
+    }
+
     /// Whether an idle upstream may be closed for others. One that cannot be replaced is closed
     /// for requests of clients that are in, after a while: nobody starves. A login has proven
     /// nothing yet, so it costs nobody a session, or anybody who can connect could end all others.

@@ -19,17 +19,17 @@ fn finds_what_objects_hide() {
         ("SELECT indirect(1)", "opaque:SessionState"),
         ("SELECT dynamic(1)", "opaque:Object"),
         ("SELECT locker(1)", "opaque:AdvisoryLock"),
-        ("SELECT perl()", "opaque:Object"),
+        ("SELECT perl()", "opaque:Process"),
         ("SELECT unknown_c()", "opaque:Object"),
-        ("SELECT limiter()", "opaque:Object"),
+        ("SELECT limiter()", "opaque:Process"),
         ("SELECT nameless()", "opaque:Object"),
-        ("SELECT bad_sum(a) FROM plain", "opaque:Object"),
+        ("SELECT bad_sum(a) FROM plain", "opaque:Process"),
         ("SELECT unquoted()", "opaque:SessionState"),
         ("SELECT missing_function()", "opaque:Object"),
         ("SELECT lower('X')", "opaque:SessionState"),
         ("SELECT pg_catalog.lower('X')", "read"),
-        ("SELECT p.fullname FROM plain p", "opaque:SessionState"),
-        ("SELECT (p).fullname FROM plain p", "opaque:SessionState"),
+        ("SELECT p.fullname FROM plain p", "opaque:Process"),
+        ("SELECT (p).fullname FROM plain p", "opaque:Process"),
         ("SELECT fullname FROM plain", "read"),
         ("SELECT * FROM view_sneaky", "opaque:SessionState"),
         ("SELECT * FROM view_nested", "opaque:SessionState"),
@@ -532,7 +532,7 @@ fn follows_triggers_written_in_reviewed_c() {
 #[test]
 fn sees_calls_that_look_like_columns() {
     check(&[
-        ("SELECT (0.5).setseed", "opaque:SessionState"),
+        ("SELECT (0.5).setseed", "opaque:Process"),
         ("SELECT (1).pg_advisory_lock", "opaque:AdvisoryLock"),
         (
             "SELECT ('application_name').current_setting",

@@ -50,7 +50,7 @@ fn takes_settings_as_postgresql_flattens_them() {
         ("RESET ROLE", "opaque:Role"),
         ("SET SESSION AUTHORIZATION admin", "opaque:Role"),
         ("RESET SESSION AUTHORIZATION", "opaque:Role"),
-        ("SET seed = 0.5", "opaque:SessionState"),
+        ("SET seed = 0.5", "opaque:Process"),
         ("SET search_path = pg_temp, public", "opaque:Temporary"),
         ("SET search_path = 'PG_TEMP'", "opaque:Temporary"),
         (
@@ -90,7 +90,7 @@ fn takes_settings_as_postgresql_flattens_them() {
             "SELECT set_config('search_path', $1, true)",
             "opaque:Temporary",
         ),
-        ("SELECT set_config($1, $2, true)", "opaque:SessionState"),
+        ("SELECT set_config($1, $2, true)", "opaque:Unrecognised"),
         ("SELECT set_config($1, $2, false)", "opaque:SessionState"),
         (
             "SELECT set_config('work_mem', NULL, false)",
@@ -202,13 +202,13 @@ fn tells_what_belongs_to_one_session() {
         ("LISTEN c", "opaque:Listen"),
         ("UNLISTEN c", "opaque:Listen"),
         ("UNLISTEN *", "unlistenall"),
-        ("LOAD 'x'", "opaque:SessionState"),
+        ("LOAD 'x'", "opaque:Process"),
         ("SELECT pg_advisory_lock(1)", "opaque:AdvisoryLock"),
         ("SELECT pg_try_advisory_lock(1)", "opaque:AdvisoryLock"),
         ("SELECT pg_advisory_unlock_all()", "opaque:AdvisoryLock"),
         ("SELECT currval('log_id_seq')", "opaque:Sequence"),
         ("SELECT lastval()", "opaque:Sequence"),
-        ("SELECT setseed(0.5)", "opaque:SessionState"),
+        ("SELECT setseed(0.5)", "opaque:Process"),
         ("SELECT pg_backend_pid()", "opaque:SessionState"),
         ("SELECT pg_export_snapshot()", "opaque:SessionState"),
         ("SELECT pg_terminate_backend(1)", "opaque:SessionState"),
@@ -363,4 +363,29 @@ fn refuses_definitions_under_an_unproven_event_trigger() {
     let catalog = catalog_with(&[watch, json!({"is": "event", "uses": [42_000]})]);
     assert_eq!(words("CREATE TABLE t (a int)", &catalog), "opaque:Trigger");
     assert_eq!(words("SELECT * FROM plain", &catalog), "read");
+}
+
+#[test]
+fn names_what_leaves_most_behind_when_several_things_are_not_proven() {
+    check(&[
+        ("SELECT pg_backend_pid(), setseed(0.5)", "opaque:Process"),
+        ("SELECT setseed(0.5), pg_backend_pid()", "opaque:Process"),
+        ("SELECT pg_advisory_lock(1), perl()", "opaque:Process"),
+        ("SELECT pg_advisory_lock(1) FROM missing", "opaque:Relation"),
+        ("PREPARE x AS SELECT setseed(0.5)", "opaque:Process"),
+        ("PREPARE x AS SELECT pg_backend_pid()", "opaque:Prepare"),
+        (
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "opaque:HoldCursor",
+        ),
+        (
+            "DECLARE c CURSOR WITH HOLD FOR SELECT setseed(0.5)",
+            "opaque:Process",
+        ),
+        ("SELECT set_config('seed', '0.5', true)", "opaque:Process"),
+        (
+            "SELECT 1, set_config('seed', '0.5', false)",
+            "opaque:Process",
+        ),
+    ]);
 }

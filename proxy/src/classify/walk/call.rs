@@ -62,8 +62,13 @@ impl Walker {
             ("current_setting", [name] | [name, _]) => check_read(name),
             ("set_config", [name, value, is_local]) if boolean(is_local) == Some(true) => {
                 self.findings.sets_local = true;
-                let name = string(name).ok_or(Reason::SessionState)?;
+                let name = string(name).ok_or(Reason::Unrecognised)?;
                 setting::check_local(&name.to_ascii_lowercase(), string(value))
+            }
+            ("set_config", [name, value, _]) => {
+                let name = string(name).ok_or(Reason::Unrecognised)?;
+                setting::check_local(&name.to_ascii_lowercase(), string(value))?;
+                Err(Reason::SessionState)
             }
             _ => Err(Reason::SessionState),
         }

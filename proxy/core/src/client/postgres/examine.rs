@@ -239,7 +239,7 @@ impl Examiner<'_> {
             }
             Message::FunctionCall(_) => {
                 self.found.ask(Class::Exclusive, true);
-                self.found.keeps = self.found.keeps.or(Some(Reason::Object));
+                self.found.keeps = Reason::worst(self.found.keeps, Some(Reason::Object));
                 self.found.commits_early = true;
             }
             Message::Parse(parse) => statement = self.parse(&parse)?,
@@ -275,7 +275,7 @@ impl Examiner<'_> {
         let (meaning, profile) = self.judge(parse.text)?;
         if profile.keeps.is_some() {
             // Names have to be the client's own before the first message of the request is sent.
-            self.found.keeps = self.found.keeps.or(profile.keeps);
+            self.found.keeps = Reason::worst(self.found.keeps, profile.keeps);
             self.found.ask(Class::Exclusive, true);
         }
         let session = self.client.session();
@@ -355,7 +355,7 @@ impl Examiner<'_> {
     /// What a text does, or who has to be asked first.
     fn judge(&mut self, text: &[u8]) -> Result<(Rc<Text>, Rc<Profile>), Stop> {
         if !self.client.session().is_readable {
-            return Ok(Text::opaque(Reason::SessionState, self.database.epoch));
+            return Ok(Text::opaque(Reason::Unrecognised, self.database.epoch));
         }
         // The catalog cannot be read in a failed transaction or in the middle of a request, which
         // may hold the last upstream: better a lease than a wait for oneself.
@@ -438,7 +438,7 @@ impl Examined {
     /// Adds what running a text asks for.
     fn add(&mut self, profile: &Profile, text: Rc<Text>) {
         self.ask(class_by_history(profile, &text), profile.writes);
-        self.keeps = self.keeps.or(profile.keeps);
+        self.keeps = Reason::worst(self.keeps, profile.keeps);
         self.defines |= profile.defines;
         self.commits_early |= profile.commits_early;
         self.change = None;

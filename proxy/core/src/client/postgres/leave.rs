@@ -10,6 +10,7 @@ use crate::conns::Owner;
 use crate::event::Operation;
 use crate::ids::{ClientId, UpstreamId};
 use crate::planted::Bug;
+use crate::proof::Residue;
 use crate::shard::{Shard, Timer};
 use crate::time::Instant;
 
@@ -78,13 +79,16 @@ impl Shard {
             }
             upstream.holder = None;
             upstream.is_soiled = !self.planted.is(Bug::ForgetReset);
+            if upstream.is_soiled && upstream.residue > Residue::None {
+                self.drain_if_replaceable(target);
+            }
             self.stats.leased -= 1;
             if client.streaming > 0 {
                 // In the middle of a message: only the end of the connection ends it.
                 self.lose_upstream(target, "its client vanished in the middle of a message");
                 return;
             }
-            if lease.is_open || upstream.is_copying {
+            if lease.is_open || self.upstreams[target].is_copying {
                 self.abandon(target);
                 return;
             }

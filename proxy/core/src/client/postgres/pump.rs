@@ -175,7 +175,7 @@ impl Shard {
             Class::Exclusive => {
                 let until = found.keeps.map_or(Until::Idle, Until::Session);
                 self.begin_lease(id, target, until);
-                self.touch_settings(id, &found);
+                self.note_traces(id, target, &found);
                 self.forget_sequences(id, target, found.keeps);
                 if found.keeps.is_some() {
                     return self.go_raw(id, target);
@@ -418,7 +418,7 @@ impl Shard {
                 if !lease.is_open && lease.until == Until::Idle {
                     self.forget_sequences(id, target, found.keeps);
                 }
-                self.widen_lease(id, &found);
+                self.widen_lease(id, target, &found);
                 if found.keeps.is_some() && !self.clients[id].session().is_raw && !lease.is_open {
                     return self.go_raw(id, target);
                 }
@@ -431,7 +431,7 @@ impl Shard {
     }
 
     /// What a leased request leaves behind may make the lease last.
-    fn widen_lease(&mut self, id: ClientId, found: &Examined) {
+    fn widen_lease(&mut self, id: ClientId, target: UpstreamId, found: &Examined) {
         let lease = self.clients[id]
             .lease
             .as_mut()
@@ -440,7 +440,7 @@ impl Shard {
             lease.until = Until::Session(reason);
             self.stats.leases_session += 1;
         }
-        self.touch_settings(id, found);
+        self.note_traces(id, target, found);
     }
 
     /// What is not proven may name prepared statements (SQL has one name space with the protocol):
@@ -456,7 +456,11 @@ impl Shard {
         Progress::Next
     }
 
-    fn touch_settings(&mut self, id: ClientId, found: &Examined) {
+    /// Notes what a leased request may leave behind, for its session and on its upstream.
+    fn note_traces(&mut self, id: ClientId, target: UpstreamId, found: &Examined) {
+        let upstream = &mut self.upstreams[target];
+        let residue = found.keeps.map(Reason::residue).unwrap_or_default();
+        upstream.residue = upstream.residue.max(residue);
         if !found.touched.is_empty() {
             let session = self.clients[id].session_mut();
             session.touched.extend(found.touched.iter().cloned());

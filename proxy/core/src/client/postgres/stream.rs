@@ -50,6 +50,7 @@ impl Shard {
             self.stats.leases_session += 1;
         }
         let upstream = &mut self.upstreams[target];
+        upstream.residue = upstream.residue.max(Reason::Complexity.residue());
         upstream.steps.extend(step);
         let out = self.conns.write(upstream.conn);
         let rest = header.len - HEADER_LEN - names;

@@ -12,7 +12,7 @@ use crate::client::postgres::examine::ALL;
 use crate::client::postgres::{Definition, Until, Waiting};
 use crate::fingerprint::MERGED;
 use crate::ids::{ClientId, UpstreamId};
-use crate::proof::Setting;
+use crate::proof::{Residue, Setting};
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Expectation, Requester, SessionChange};
 use crate::upstream::schedule::UNFAIR;
@@ -399,6 +399,9 @@ impl Shard {
         self.clients[client_id].upstream = None;
         self.upstreams[id].holder = None;
         self.stats.leased -= 1;
+        if self.upstreams[id].residue == Residue::Process {
+            self.drain_if_replaceable(id);
+        }
     }
 
     /// Whether a client that always has more to send is to wait for its answers, so that its lease

@@ -22,6 +22,7 @@ use crate::fingerprint::Fingerprint;
 use crate::identity::Reported;
 use crate::ids::{ClientId, ConnId, IdentityId, LaneId, ServiceId};
 use crate::map::{FastMap, fast_map};
+use crate::proof::Residue;
 use crate::time::Instant;
 
 use challenge::Challenge;
@@ -75,6 +76,8 @@ pub struct Upstream {
     pub needs_fence: bool,
     /// Its session has state that has to be wiped before anybody else may use it.
     pub is_soiled: bool,
+    /// What its sessions may have left on it that wiping does not take back.
+    pub residue: Residue,
     /// The node takes data of the client's: only the end of the data ends that.
     pub is_copying: bool,
     /// It has served its lane since it came to it: only then may another lane have it.
@@ -172,6 +175,7 @@ impl Upstream {
             fences: 0,
             needs_fence: false,
             is_soiled: false,
+            residue: Residue::None,
             is_copying: false,
             has_served: false,
             is_draining: false,
