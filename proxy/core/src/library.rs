@@ -14,6 +14,9 @@ use crate::texts::Text;
 /// What the names of ours begin with on upstreams.
 pub const NAME_PREFIX: &[u8] = b"_manifold_";
 
+/// A name of ours that no statement ever has: they are counted from 1.
+pub const NEVER_GIVEN: &[u8] = b"_manifold_0";
+
 /// All shared statements.
 #[derive(Debug)]
 pub struct Library {

@@ -291,7 +291,8 @@ impl Shard {
             }
             Owner::Upstream(id) => self.handle_upstream_down(id, None),
             Owner::Canceller(id) => self.end_canceller(conn, id),
-            Owner::Nobody => self.conns.close(conn),
+            // It may still read what it was told last.
+            Owner::Nobody => self.conns.close_after_flush(conn),
         }
     }
 

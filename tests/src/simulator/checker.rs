@@ -48,14 +48,14 @@ pub fn check_connections(connections: usize, connections_max: u32) -> Option<Str
         .then(|| format!("I9: {connections} connections where {connections_max} are allowed"))
 }
 
-/// I8: a cancel hits no write of a client that asked for none.
+/// I8: a cancel hits no write of a client that asked for none, unless it has gone.
 pub fn check_cancelled(clients: &[Client], cancelled: &[String]) -> Option<String> {
     let is_wanted = |token: &&String| {
         let asked = |client: &&Client| client.name == owner_of(token);
         clients
             .iter()
             .find(asked)
-            .is_some_and(|client| client.cancelled_until.is_some())
+            .is_some_and(|client| client.cancelled_until.is_some() || client.is_gone())
     };
     let hit = cancelled.iter().find(|token| !is_wanted(token));
     hit.map(|token| format!("I8: a cancel hit {token}, whose client asked for none"))

@@ -24,12 +24,14 @@ impl Classifier {
 
     /// What a text does.
     pub fn judge(&mut self, text: &[u8]) -> Verdict {
-        if self.prng.chance(self.doubts) {
-            return Verdict::opaque(Reason::CatalogUnknown);
-        }
+        let is_doubted = self.prng.chance(self.doubts);
         let Ok(parsed) = parse(text) else {
             return Verdict::opaque(Reason::Syntax);
         };
+        // The real one doubts functions and tables, never what consists of keywords.
+        if is_doubted && !parsed.iter().all(is_reset) {
+            return Verdict::opaque(Reason::CatalogUnknown);
+        }
         let statements: Box<[Statement]> = parsed.iter().map(judge).collect();
         let scope = if parsed.iter().all(is_shape) {
             Scope::Shape
@@ -42,6 +44,18 @@ impl Classifier {
             freezes: false,
         }
     }
+}
+
+fn is_reset(sql: &Sql) -> bool {
+    matches!(
+        sql,
+        Sql::CloseAll
+            | Sql::DeallocateAll
+            | Sql::DiscardAll
+            | Sql::Reset(_)
+            | Sql::ResetAll
+            | Sql::UnlistenAll
+    )
 }
 
 /// Whether the literals of a statement do not matter to what it does.

@@ -73,6 +73,14 @@ impl Private {
         self.node.lose_transaction(self.session);
     }
 
+    /// What would be answered if statements whose tables have changed were prepared anew.
+    pub fn answer_with_new_plans(&mut self, bytes: &[u8]) -> VecDeque<Frame> {
+        self.node.renew_plans(self.session, true);
+        let answer = self.answer(bytes);
+        self.node.renew_plans(self.session, false);
+        answer
+    }
+
     /// A Query fails.
     pub fn fail_query(&mut self) {
         self.answer(&Messages::default().query("(").0);

@@ -220,7 +220,7 @@ impl World {
     fn collect_from(&mut self, place: usize) {
         let client = &mut self.clients[place];
         let is_gone = client.is_gone();
-        let noted = client.violations.pop();
+        let noted = client.violations.drain(..).next();
         let lost = checker::check_acknowledged(client, &self.port.node);
         self.violation = self.violation.take().or(noted).or(lost);
         if is_gone {

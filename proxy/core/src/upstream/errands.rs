@@ -155,9 +155,12 @@ impl Shard {
     /// for just that.
     fn offer_to_chores(&mut self, service: ServiceId, identity: IdentityId) -> bool {
         let upstreams = &self.connections[service.index()].upstreams;
+        let first = self.identities[identity].chores.front();
+        let is_catalog = matches!(first, Some(Chore::Catalog(_)));
         let free = upstreams.iter().copied().find(|&id| {
             let upstream = &self.upstreams[id];
-            upstream.identity == identity && (upstream.is_free() || self.is_held_up(upstream))
+            upstream.identity == identity
+                && (upstream.is_free() || (is_catalog && self.is_held_up(upstream)))
         });
         free.is_some_and(|free| self.start_chore(free))
     }

@@ -2,6 +2,7 @@
 //!
 //! Knows what is allowed to differ and why. Invariant: everything else is compared byte by byte.
 
+use crate::simulator::postgres::extended::STALE_PLAN;
 use crate::simulator::wire::{Fields, Frame, report_of};
 
 /// What no two connections have in common, blotted out.
@@ -42,6 +43,12 @@ pub(super) fn error_code(frame: &Frame) -> Option<(String, bool)> {
     }
     let [severity, code, _] = report_of(&frame.body)?;
     Some((code, severity != "ERROR"))
+}
+
+/// Whether a frame refuses a statement because its columns are others than when it was prepared.
+pub(super) fn is_stale_plan(frame: &Frame) -> bool {
+    let report = report_of(&frame.body).filter(|_| frame.tag == b'E');
+    report.is_some_and(|[_, code, text]| code == "0A000" && text == STALE_PLAN)
 }
 
 /// Whether both are a row that counts committed tokens, which nobody can know after a fault.

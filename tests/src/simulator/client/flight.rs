@@ -73,6 +73,20 @@ impl Client {
         }
     }
 
+    /// A statement that was prepared before its table changed may be prepared anew by the proxy,
+    /// on another upstream, and then gives rows with the new columns where a private connection is
+    /// told that its plan is stale. Expects the rest of the reply with new plans, this once: the
+    /// proxy promises neither that nor the error. Whoever prepares after the change never comes
+    /// here, because the private connection does not refuse him.
+    pub(super) fn renew_plans(&mut self) {
+        let flight = &mut self.flights[0];
+        let Some(before) = &flight.before else { return };
+        self.private = (**before).clone();
+        let sent = flight.unit.parts[..flight.parts_answered].concat();
+        flight.expected = self.private.answer_with_new_plans(&sent);
+        flight.expected.drain(..flight.matched);
+    }
+
     /// Takes the private connection back to where the reply left the private path: the messages
     /// whose replies came are done, the one that failed and all after it are not.
     pub(super) fn rewind_private(&mut self) {

@@ -5,7 +5,7 @@
 
 use manifold_core::time::Instant;
 
-use super::compare::{are_counts, describe, error_code, normalise};
+use super::compare::{are_counts, describe, error_code, is_stale_plan, normalise};
 use super::{Client, Flight, Phase};
 use crate::simulator::wire::{Fields, Frame, take_frame};
 
@@ -121,6 +121,11 @@ impl Client {
         }
         if !is_equal {
             let wanted = describe(expected);
+            if is_stale_plan(expected) && error_code(frame).is_none() {
+                self.renew_plans();
+                self.match_frame(now, frame);
+                return;
+            }
             self.excuse(frame, &wanted);
             return;
         }

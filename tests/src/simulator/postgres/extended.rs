@@ -14,6 +14,9 @@ use crate::simulator::wire::{Body, Fields, Frame};
 
 const TEXT_OID: i32 = 25;
 
+/// What a statement is told whose columns are others than when it was prepared.
+pub const STALE_PLAN: &str = "cached plan must not change result type";
+
 impl Session {
     /// Takes one extended message.
     pub(super) fn extended(&mut self, frame: &Frame, now: Instant, database: &mut Database) {
@@ -137,13 +140,12 @@ impl Session {
         database: &Database,
     ) -> Result<(), Report> {
         let sql = prepared.sql.as_ref().filter(|sql| sql.is_planned());
-        if sql.is_none_or(|sql| self.columns_of(sql, database) == prepared.columns) {
+        if self.renews_plans
+            || sql.is_none_or(|sql| self.columns_of(sql, database) == prepared.columns)
+        {
             return Ok(());
         }
-        Err(Report::error(
-            "0A000",
-            "cached plan must not change result type",
-        ))
+        Err(Report::error("0A000", STALE_PLAN))
     }
 
     pub(super) fn prepared(&self, name: &str) -> Result<&Prepared, Report> {
@@ -179,7 +181,10 @@ impl Session {
                 .iter()
                 .fold(body, |body, &oid| body.int32(oid));
             body.send(&mut self.output, b't');
-            prepared.columns
+            match &prepared.sql {
+                Some(sql) if self.renews_plans => self.columns_of(sql, database),
+                _ => prepared.columns,
+            }
         } else {
             let columns = self.portal(name)?.columns.clone();
             if is_failed && !columns.is_empty() {

@@ -6,7 +6,7 @@
 
 pub mod database;
 mod execute;
-mod extended;
+pub mod extended;
 mod locks;
 mod login;
 mod messages;
@@ -166,6 +166,14 @@ impl Node {
     pub fn lose_transaction(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.roll_back(&mut self.database);
+        }
+    }
+
+    /// From here on a session's statements get new plans where a node refuses the old ones, or no
+    /// longer.
+    pub fn renew_plans(&mut self, id: SessionId, renews: bool) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.renews_plans = renews;
         }
     }
 

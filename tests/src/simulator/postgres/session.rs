@@ -119,6 +119,8 @@ pub struct Session {
     pub(super) notifications: Vec<(u32, String, String)>,
     /// A token whose statement left state that only a private connection may see.
     pub(super) dirty_by: Option<String>,
+    /// Plans that no longer fit are made anew rather than refused.
+    pub(super) renews_plans: bool,
 }
 
 impl Session {
@@ -146,6 +148,7 @@ impl Session {
             is_terminated: false,
             notifications: Vec::new(),
             dirty_by: None,
+            renews_plans: false,
         }
     }
 

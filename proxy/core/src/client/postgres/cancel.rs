@@ -74,11 +74,8 @@ impl Shard {
             Found::Unclassified | Found::NoCatalog => self.request_len(id),
             _ => None,
         };
-        let client = &mut self.clients[id];
-        if let (Some(len), None) = (len, client.lease) {
-            client.input.consume(len);
-            client.scanned = 0;
-            self.answer_error(id, &Refusal::cancelled());
+        if let (Some(len), None) = (len, self.clients[id].lease) {
+            self.refuse_request(id, len, &Refusal::cancelled());
         }
         self.clients_to_pump.push_back(id);
     }
@@ -180,9 +177,10 @@ impl Shard {
         if let Some(upstream) = self.upstreams.get_mut(target)
             && upstream.fences > 0
         {
-            if upstream.holder.is_some() {
+            if let Some(holder) = upstream.holder {
                 upstream.fences -= 1;
                 upstream.needs_fence = true;
+                self.wake(holder, Waiting::Itself);
             } else if upstream.is_retired {
                 upstream.fences -= 1;
             } else {

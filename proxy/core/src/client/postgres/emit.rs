@@ -13,6 +13,7 @@ use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
 use crate::client::postgres::examine::{Examined, Named, Piece};
 use crate::client::postgres::statements::{Change, Statement, Statements};
 use crate::ids::{ClientId, UpstreamId};
+use crate::library::{NAME_PREFIX, NEVER_GIVEN};
 use crate::shard::Shard;
 use crate::time::Instant;
 use crate::upstream::postgres::pipe::{Expectation, Step};
@@ -50,6 +51,7 @@ impl Shard {
         // A whole request that begins a lease can still be sent again; what follows cannot.
         let is_begun = client.lease.is_some_and(|lease| lease.is_begun);
         let is_kept = !is_begun && found.is_closed;
+        let is_barring = found.clears || found.sets || !found.resetting.is_empty();
         if is_open {
             let last = upstream.pipe.back_mut();
             found.join(last.expect("an open request is in the pipe"));
@@ -63,12 +65,14 @@ impl Shard {
             client.in_flight += 1;
             client.upstream = Some(target);
         }
-        client.is_barred |= found.clears || found.sets || (is_leased && found.resets);
+        client.is_barred |= is_barring;
         let session = client
             .session
             .as_deref_mut()
             .expect("a client with requests is logged in");
         session.has_drawn |= found.draws;
+        // What is prepared next must not be given a plan of before; under its own names it is not.
+        client.is_barred |= found.defines && !session.is_raw;
         let mut emitter = Emitter {
             out: self.conns.write(upstream.conn),
             unparsed: client.input.unparsed(),
@@ -135,6 +139,7 @@ impl Examined {
         open.commits_early |= self.commits_early;
         open.defines |= self.defines;
         open.clears |= self.clears;
+        open.resetting.append(&mut self.resetting);
         if self.runs > 0 {
             open.change = self.change.take();
             open.text = open.text.take().or(self.text.take());
@@ -152,6 +157,7 @@ impl Examined {
         expectation.defines = self.defines;
         expectation.clears = self.clears;
         expectation.change = self.change.take();
+        expectation.resetting = core::mem::take(&mut self.resetting);
         expectation
     }
 }
@@ -228,8 +234,31 @@ impl Emitter<'_> {
                 self.out.extend_from_slice(bytes);
                 self.step(Step::Never);
             }
+            (Message::Bind(bind), Named::Unknown) => {
+                let name = self.unknown(bind.statement);
+                frontend::encode_bind(self.out, bind.portal, name, bind.rest);
+                self.step(Step::Bind);
+            }
+            (Message::Describe(target), Named::Unknown) => {
+                let name = self.unknown(target.name);
+                frontend::encode_describe(self.out, target.kind, name);
+                self.step(Step::DescribeStatement);
+            }
             (message, _) => self.pass(&message, bytes),
         }
+    }
+
+    /// Makes sure that the node does not know a name that the client does not: what others have
+    /// left unnamed is closed, and a name of ours becomes one that was never given.
+    fn unknown<'n>(&mut self, name: &'n [u8]) -> &'n [u8] {
+        if name.is_empty() {
+            frontend::encode_close(self.out, TargetKind::Statement, name);
+            self.step(Step::CloseOurs);
+        }
+        if name.starts_with(NAME_PREFIX) {
+            return NEVER_GIVEN;
+        }
+        name
     }
 
     /// A malformed message goes on, for the node to refuse.
@@ -355,7 +384,7 @@ impl Emitter<'_> {
             return;
         };
         self.upstream.prepared.remove(&number);
-        let name = [crate::library::NAME_PREFIX, number.to_string().as_bytes()].concat();
+        let name = [NAME_PREFIX, number.to_string().as_bytes()].concat();
         self.upstream.close_later(&name);
     }
 

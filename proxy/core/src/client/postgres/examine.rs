@@ -20,11 +20,11 @@ use crate::identity::{Catalog, Database};
 use crate::ids::{ClientId, DatabaseId};
 use crate::library::Library;
 use crate::profile::{Class, Profile};
-use crate::proof::{Reason, Statement as Proven};
+use crate::proof::Reason;
 use crate::shard::Shard;
 use crate::stats::Stats;
 use crate::texts::{Lookup, Text, Texts};
-use crate::upstream::postgres::pipe::SessionChange;
+use crate::upstream::postgres::pipe::{Resetting, SessionChange};
 use crate::upstream::schedule::Demand;
 
 /// One message of a request, with what its names mean.
@@ -76,8 +76,8 @@ pub struct Examined {
     pub clears: bool,
     /// Whether it sets a setting.
     pub sets: bool,
-    /// Whether it takes settings back to what the session began with.
-    pub resets: bool,
+    /// Settings that it takes back to what the session began with, or sets after that.
+    pub resetting: Vec<Resetting>,
     /// What it runs, for the history.
     pub text: Option<Rc<Text>>,
     /// What the only message, a simple Query, does.
@@ -118,15 +118,9 @@ pub enum Scope {
     Request,
 }
 
-/// Replies above this size make a text Tail: nobody else waits behind them.
-const BIG_REPLY_BYTES: u32 = 64 << 10;
-
 /// A request waits for verdicts at most so often, and twice for each of its messages (its shape,
 /// then the text itself).
 const ASKS_MAX: u32 = 64;
-
-/// Texts that take longer than this at the node are Tail.
-const SLOW_NANOS: u32 = 5_000_000;
 
 impl Shard {
     /// Looks at the front of a client's unparsed bytes.
@@ -279,9 +273,12 @@ impl Examiner<'_> {
             self.found.ask(Class::Exclusive, true);
         }
         let session = self.client.session();
-        // Inside a transaction settings may hold that no fingerprint knows, and literals freeze.
-        let is_own =
-            profile.verdict.freezes || (self.client.lease.is_some() && parse.text.contains(&b'\''));
+        // Inside a transaction settings may hold that no fingerprint knows, and literals freeze;
+        // and tables may have changed for nobody else.
+        let lease = self.client.lease;
+        let is_own = profile.verdict.freezes
+            || lease.is_some_and(|lease| lease.defines.is_some())
+            || (lease.is_some() && parse.text.contains(&b'\''));
         let statement = if is_own {
             self.library.make(parse.text, parse.types, &meaning)
         } else {
@@ -354,7 +351,7 @@ impl Examiner<'_> {
 
     /// What a text does, or who has to be asked first.
     fn judge(&mut self, text: &[u8]) -> Result<(Rc<Text>, Rc<Profile>), Stop> {
-        if !self.client.session().is_readable {
+        if !self.client.session().is_readable && !is_plain(text) {
             return Ok(Text::opaque(Reason::Unrecognised, self.database.epoch));
         }
         // The catalog cannot be read in a failed transaction or in the middle of a request, which
@@ -397,6 +394,12 @@ impl Examiner<'_> {
     }
 }
 
+/// Whether a text means the same whatever the encoding and the rules for strings.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter()
+        .all(|&byte| byte.is_ascii() && !matches!(byte, b'\'' | b'\\' | b'"' | b'$'))
+}
+
 /// The bytes before the first NUL.
 fn c_string(bytes: &[u8]) -> &[u8] {
     let end = bytes
@@ -404,128 +407,4 @@ fn c_string(bytes: &[u8]) -> &[u8] {
         .position(|&byte| byte == 0)
         .unwrap_or(bytes.len());
     &bytes[..end]
-}
-
-impl Examined {
-    fn new(len: usize) -> Self {
-        Self {
-            len,
-            demand: Demand {
-                class: Class::Share,
-                writes: false,
-            },
-            keeps: None,
-            defines: false,
-            commits_early: false,
-            change: None,
-            touched: Vec::new(),
-            clears: false,
-            sets: false,
-            resets: false,
-            text: None,
-            simple: None,
-            runs: 0,
-            draws: false,
-            is_closed: false,
-        }
-    }
-
-    fn ask(&mut self, class: Class, writes: bool) {
-        self.demand.class = self.demand.class.max(class);
-        self.demand.writes |= writes;
-    }
-
-    /// Adds what running a text asks for.
-    fn add(&mut self, profile: &Profile, text: Rc<Text>) {
-        self.ask(class_by_history(profile, &text), profile.writes);
-        self.keeps = Reason::worst(self.keeps, profile.keeps);
-        self.defines |= profile.defines;
-        self.commits_early |= profile.commits_early;
-        self.change = None;
-        self.runs += 1;
-        self.draws |= profile.draws;
-        for statement in &profile.verdict.statements {
-            self.touch(statement);
-        }
-        if self.runs == 1
-            && let Some(statement) = profile.single()
-        {
-            self.change = change_of(statement).map(Box::new);
-        } else if self.runs == 1 && profile.verdict.statements.iter().all(is_reset) {
-            // What pools send on return.
-            let statements = &profile.verdict.statements;
-            self.change = if statements.contains(&Proven::DiscardAll) {
-                Some(Box::new(SessionChange::DiscardAll))
-            } else {
-                let has_reset = statements.contains(&Proven::ResetAll);
-                has_reset.then(|| Box::new(SessionChange::ResetAll))
-            };
-        } else if !self.touched.is_empty() {
-            // Which of the settings holds in the end is the node's to say.
-            self.ask(Class::Exclusive, true);
-        }
-        self.text = Some(text);
-    }
-
-    /// Notes which settings a statement may leave changed.
-    fn touch(&mut self, statement: &Proven) {
-        match statement {
-            Proven::Set(setting) | Proven::SetConfig(setting) => {
-                self.touched.push(setting.name.clone());
-                self.sets = true;
-            }
-            Proven::Reset(name) | Proven::SetDefault(name) => {
-                self.touched.push(name.clone());
-                self.resets = true;
-            }
-            Proven::ResetAll => {
-                self.touched.push(ALL.into());
-                self.resets = true;
-            }
-            Proven::DiscardAll => {
-                self.touched.push(ALL.into());
-                self.clears = true;
-            }
-            Proven::DeallocateAll => self.clears = true,
-            _ => {}
-        }
-    }
-}
-
-/// Stands for all settings in a list of names of settings.
-pub const ALL: &str = "*";
-
-/// Whether a statement takes part of the session back to what it began with.
-fn is_reset(statement: &Proven) -> bool {
-    matches!(
-        statement,
-        Proven::CloseAll
-            | Proven::DeallocateAll
-            | Proven::DiscardAll
-            | Proven::ResetAll
-            | Proven::UnlistenAll
-    )
-}
-
-/// What a statement alone does to the session.
-fn change_of(statement: &Proven) -> Option<SessionChange> {
-    Some(match statement {
-        Proven::Set(setting) | Proven::SetConfig(setting) => SessionChange::Set(setting.clone()),
-        Proven::Reset(name) | Proven::SetDefault(name) => SessionChange::Reset(name.clone()),
-        Proven::ResetAll => SessionChange::ResetAll,
-        Proven::DiscardAll => SessionChange::DiscardAll,
-        Proven::DeallocateAll => SessionChange::DeallocateAll,
-        _ => return None,
-    })
-}
-
-/// A text that is proven to be shareable has to earn it: unknown, slow and big ones are Tail.
-fn class_by_history(profile: &Profile, text: &Text) -> Class {
-    let history = &text.history;
-    let is_slow = history.nanos.get() > SLOW_NANOS || history.bytes.get() > BIG_REPLY_BYTES;
-    if profile.class == Class::Share && (history.count.get() == 0 || is_slow) {
-        Class::Tail
-    } else {
-        profile.class
-    }
 }

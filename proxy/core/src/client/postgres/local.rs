@@ -9,11 +9,12 @@ use manifold_protocols::postgres::backend::{
     Status, encode_command_complete, encode_parameter_status, encode_ready_for_query,
 };
 
+use crate::client::postgres::effects::ALL;
 use crate::client::postgres::examine::Examined;
 use crate::client::postgres::startup::clean_application_name;
 use crate::client::postgres::{Session, Waiting, login};
 use crate::fingerprint::{APPLICATION_NAME, Fingerprint, MERGED};
-use crate::identity::Identity;
+use crate::identity::{Identity, Reported};
 use crate::ids::ClientId;
 use crate::proof::{Setting, Statement};
 use crate::shard::Shard;
@@ -112,37 +113,53 @@ impl Shard {
         if draft.discards_all {
             self.clients[id].session_mut().has_drawn = false;
         }
-        self.change_settings(id, draft.fingerprint, draft.application);
+        self.change_settings(id, draft.fingerprint, draft.application, None);
     }
 
-    /// Gives a session other settings and reports to its client every parameter that differs.
+    /// Gives a session other settings and reports to its client every parameter that differs. What
+    /// is `reset` is compared with what the node told of it: unproven text may have set it.
     pub(crate) fn change_settings(
         &mut self,
         id: ClientId,
         fingerprint: Rc<Fingerprint>,
         application: Option<Rc<[u8]>>,
+        reset: Option<&str>,
     ) {
-        let before = self.reported_values(id);
+        let before = self.reported_values(id, reset);
         self.set_fingerprint(id, fingerprint);
-        self.clients[id].session_mut().application = application;
-        let client = &self.clients[id];
-        let session = client.session();
+        let session = self.clients[id].session_mut();
+        session.application = application;
+        session.told.retain(|(name, _)| !is_among(reset, name));
+        let session = self.clients[id].session();
         let identity = &self.identities[session.identity];
-        let out = self.conns.write(client.conn);
-        for ((name, value), old) in login::reported(identity, session).zip(&before) {
-            if *value != **old {
-                encode_parameter_status(out, name, value);
-            }
+        let after = login::reported(identity, session).zip(&before);
+        let changed: Vec<Reported> = after
+            .filter(|((_, value), old)| *value != &***old)
+            .map(|((name, value), _)| (name.into(), value.into()))
+            .collect();
+        let client = &mut self.clients[id];
+        for (name, value) in changed {
+            encode_parameter_status(self.conns.write(client.conn), &name, &value);
+            client.session_mut().told.retain(|(told, _)| *told != name);
         }
     }
 
-    fn reported_values(&self, id: ClientId) -> Vec<Box<[u8]>> {
+    fn reported_values(&self, id: ClientId, reset: Option<&str>) -> Vec<Box<[u8]>> {
         let session = self.clients[id].session();
         let identity = &self.identities[session.identity];
         login::reported(identity, session)
-            .map(|(_, value)| value.into())
+            .map(|(name, value)| {
+                let told = session.told_value(name);
+                told.filter(|_| is_among(reset, name)).unwrap_or(value)
+            })
+            .map(Into::into)
             .collect()
     }
+}
+
+/// Whether a parameter is the setting that is reset, or all are.
+fn is_among(reset: Option<&str>, parameter: &[u8]) -> bool {
+    reset.is_some_and(|it| it == ALL || parameter.eq_ignore_ascii_case(it.as_bytes()))
 }
 
 /// Whether a statement of a session without a lease can be answered without the node.

@@ -1,12 +1,13 @@
 //! A PostgreSQL client: its socket's unanswered bytes and its session's state.
 //!
 //! The files beside this one are the steps of its life: `startup`, `login`, then `pump` for each
-//! request (`examine` what it asks for, `emit` it to an upstream, or answer it in `local`). None of
-//! them reads replies. Invariant: all unanswered requests of a client are on one upstream, in
-//! order.
+//! request (`examine` what it asks for, `emit` it to an upstream, answer it in `local` or `refuse`
+//! it). None of them reads replies. Invariant: all unanswered requests of a client are on one
+//! upstream, in order.
 
 pub mod authenticate;
 pub mod cancel;
+pub mod effects;
 pub mod emit;
 pub mod errors;
 pub mod examine;
@@ -15,6 +16,7 @@ pub mod leave;
 pub mod local;
 pub mod login;
 pub mod pump;
+pub mod refuse;
 pub mod startup;
 pub mod statements;
 pub mod stream;
@@ -24,6 +26,7 @@ use std::rc::Rc;
 use manifold_protocols::postgres::backend::Status;
 
 use crate::fingerprint::Fingerprint;
+use crate::identity::Reported;
 use crate::ids::{ConnId, DatabaseId, IdentityId, LaneId, ServiceId, UpstreamId};
 use crate::input::Input;
 use crate::proof::Reason;
@@ -69,6 +72,9 @@ pub struct Client {
     pub secret: u32,
     /// Bytes of the message being streamed to its lease that are still to come.
     pub streaming: usize,
+    /// Its messages are dropped up to the next Sync, as after any error: how many bytes of the
+    /// message at hand are still to come.
+    pub skipping: Option<usize>,
     /// How often the request that is to be answered next has been sent again.
     pub retries: u8,
     /// Reading is paused until there is room again.
@@ -134,6 +140,8 @@ pub struct Session {
     pub unprepared: Vec<Box<[u8]>>,
     /// Settings that requests of the current lease may have changed.
     pub touched: Vec<Box<str>>,
+    /// What the node itself told the client of its parameters last, where it did.
+    pub told: Vec<Reported>,
     /// Whether texts may be judged by our lexer: standard_conforming_strings on and an encoding
     /// without ASCII bytes inside characters.
     pub is_readable: bool,
@@ -172,6 +180,14 @@ pub enum Until {
     Session(Reason),
 }
 
+impl Session {
+    /// What the node itself told the client of a parameter last, if it did.
+    pub fn told_value(&self, name: &[u8]) -> Option<&[u8]> {
+        let found = self.told.iter().find(|(told, _)| **told == *name);
+        found.map(|(_, value)| &**value)
+    }
+}
+
 impl Client {
     /// A client that has just been accepted.
     pub fn new(
@@ -199,6 +215,7 @@ impl Client {
             session: None,
             secret,
             streaming: 0,
+            skipping: None,
             retries: 0,
             is_paused: false,
             is_barred: false,

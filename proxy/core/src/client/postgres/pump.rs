@@ -4,7 +4,6 @@
 //! one reason (`Waiting`, a pause) why it is not looked at, and whatever ends that reason looks at
 //! the client again.
 
-use manifold_protocols::postgres::backend::Status;
 use manifold_protocols::postgres::frame::decode_frontend_header;
 
 use crate::client::postgres::errors::Refusal;
@@ -129,6 +128,14 @@ impl Shard {
 
     /// The next request of a client without a lease.
     fn pump_request(&mut self, id: ClientId, is_turn: bool) -> Progress {
+        if let Some(rest) = self.clients[id].skipping {
+            return match self.skip_to_clients_sync(id, rest) {
+                Ok(true) => Progress::Next,
+                Ok(false) if self.is_saying_goodbye(id) => self.handle_unsent(id, Found::Terminate),
+                Ok(false) => Progress::Stop,
+                Err(error) => self.handle_unsent(id, Found::BadFrame(error)),
+            };
+        }
         match self.examine(id, Scope::Request) {
             Found::Request(found) => self.start_request(id, found, is_turn),
             Found::TooLarge => {
@@ -148,6 +155,12 @@ impl Shard {
         }
     }
 
+    /// Whether the next message is Terminate.
+    fn is_saying_goodbye(&self, id: ClientId) -> bool {
+        let client = &self.clients[id];
+        client.skipping == Some(0) && client.input.unparsed().first() == Some(&b'X')
+    }
+
     fn start_request(&mut self, id: ClientId, mut found: Examined, is_turn: bool) -> Progress {
         if self.minds_sequences(id, &mut found) {
             return Progress::Next;
@@ -162,7 +175,11 @@ impl Shard {
             return Progress::Stop;
         };
         if self.is_being_prepared(target, None) {
-            self.wait_for_upstream(id, found.demand, true);
+            if self.clients[id].in_flight > 0 {
+                self.clients[id].waiting = Waiting::Itself;
+            } else {
+                self.wait_for_upstream(id, found.demand, is_turn);
+            }
             return Progress::Stop;
         }
         self.count_request(found.demand);
@@ -200,10 +217,8 @@ impl Shard {
         }
         if asks && client.in_flight == 0 && !known.reads_sequences {
             known.reads_sequences = true;
-            client.input.consume(found.len);
-            client.scanned = 0;
             let refusal = Refusal::sequence_unknown(&self.services[client.service.index()].name);
-            self.answer_error(id, &refusal);
+            self.refuse_request(id, found.len, &refusal);
             return true;
         }
         if known.reads_sequences && found.demand.writes {
@@ -311,6 +326,7 @@ impl Shard {
         if upstream.lane != self.lanes_by_client(client)
             || upstream.is_draining
             || upstream.is_held_back
+            || upstream.fences > 0
         {
             return false;
         }
@@ -385,6 +401,11 @@ impl Shard {
         let client = &self.clients[id];
         let target = client.upstream.expect("a lease is on an upstream");
         let upstream = &self.upstreams[target];
+        if upstream.fences > 0 && !client.lease.is_some_and(|lease| lease.is_open) {
+            // A cancel is on its way, and not meant for what was asked after it.
+            self.clients[id].waiting = Waiting::Itself;
+            return Progress::Stop;
+        }
         if self.conns.unsent(upstream.conn) > self.limits.upstream_output_high
             || upstream.pipe.len() >= self.limits.pipe_depth_max
         {
@@ -510,16 +531,6 @@ impl Shard {
             index: u32::MAX,
             generation: 0,
         })
-    }
-
-    /// Tells a client about an error of its own making and that it may go on.
-    pub(crate) fn answer_error(&mut self, id: ClientId, refusal: &Refusal) {
-        let client = &mut self.clients[id];
-        let out = self.conns.write(client.conn);
-        refusal.encode(out);
-        manifold_protocols::postgres::backend::encode_ready_for_query(out, Status::Idle);
-        client.status = Status::Idle;
-        self.stats.requests_local += 1;
     }
 }
 

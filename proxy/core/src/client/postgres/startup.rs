@@ -135,6 +135,7 @@ impl Shard {
             is_raw: false,
             unprepared: Vec::new(),
             touched: Vec::new(),
+            told: Vec::new(),
             is_readable: true,
         };
         let client = &mut self.clients[id];

@@ -73,6 +73,17 @@ impl Statements {
             .chain(unnamed)
     }
 
+    /// The client's name of one of ours.
+    pub fn name_of(&self, number: u64) -> Option<&[u8]> {
+        let pending = self.pending.iter().filter_map(|change| match change {
+            Change::Parse(name, statement) => Some((&**name, statement)),
+            Change::Close(_) => None,
+        });
+        let mut all = pending.chain(self.iter());
+        let found = all.find(|(_, statement)| statement.number == number);
+        found.map(|(name, _)| name)
+    }
+
     /// Whether there is an unnamed statement, now or on its way.
     pub fn has_unnamed(&self) -> bool {
         self.find(b"").is_some()

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use manifold_protocols::postgres::backend::Status;
 
+use crate::client::postgres::effects::ALL;
 use crate::client::postgres::emit::is_copied;
-use crate::client::postgres::examine::ALL;
 use crate::client::postgres::{Definition, Until, Waiting};
 use crate::fingerprint::MERGED;
 use crate::ids::{ClientId, UpstreamId};
@@ -26,6 +26,11 @@ impl Shard {
         if head.is_failed {
             return;
         }
+        // Inside a transaction a setting holds only if that commits: asked for at its end.
+        let is_outside = upstream.status == Status::Idle && status == Status::Idle;
+        if change.is_some() && is_outside {
+            head.resetting.clear();
+        }
         let client = head
             .client()
             .filter(|&client| self.clients.get(client).is_some());
@@ -35,10 +40,12 @@ impl Shard {
                 self.clients[client].session_mut().statements.clear();
             }
         }
-        // Inside a transaction a setting holds only if that commits: asked for at its end.
-        let is_outside = upstream.status == Status::Idle && status == Status::Idle;
-        if let (Some(change), Some(client), true) = (change, client, is_outside) {
-            self.apply_change(id, client, &change);
+        match (change, client) {
+            (Some(change), Some(client)) if is_outside => self.apply_change(id, client, &change),
+            (_, Some(client)) => self.tell_restored(id, client),
+            // Nobody is left who would know what the session has been set to.
+            (Some(_), None) => self.upstreams[id].is_soiled = true,
+            (None, None) => {}
         }
     }
 
@@ -143,6 +150,9 @@ impl Shard {
         client.input.drop_answered(head.len);
         if head.drops_unnamed {
             client.session_mut().statements.confirm();
+        }
+        if !head.is_failed {
+            self.send_restore(id, client_id, &head.resetting);
         }
         self.end_lease_if_over(client_id);
         self.restore_settings(id, client_id);
@@ -250,7 +260,7 @@ impl Shard {
     }
 
     /// What a setting is now is known: the node need not be asked.
-    fn untouch(&mut self, client: ClientId, name: &str) {
+    pub(crate) fn untouch(&mut self, client: ClientId, name: &str) {
         self.clients[client]
             .session_mut()
             .touched
@@ -280,87 +290,6 @@ impl Shard {
             .and_then(|it| known.accepted.get(&it).cloned())
             .unwrap_or_default();
         known.accept(setting.clone(), reported);
-    }
-
-    /// RESET of one setting ran on the node. The node went back to its default; the session goes
-    /// back to its startup value.
-    fn apply_reset(&mut self, id: UpstreamId, client: ClientId, name: &str) {
-        self.untouch(client, name);
-        let upstream = &mut self.upstreams[id];
-        let identity = upstream.identity;
-        if name == crate::fingerprint::APPLICATION_NAME {
-            upstream.application = None;
-            let session = self.clients[client].session();
-            let (fingerprint, startup) = (
-                Rc::clone(&session.fingerprint),
-                session.startup_application.clone(),
-            );
-            self.change_settings(client, fingerprint, startup);
-            return;
-        }
-        let source = Rc::clone(&upstream.fingerprint);
-        let changed = self.fingerprints.without(&source, name);
-        self.upstreams[id].fingerprint = Rc::clone(&changed);
-        let session = self.clients[client].session();
-        let (startup, application) = (Rc::clone(&session.startup), session.application.clone());
-        let target = match startup.value(name) {
-            Some(value) => {
-                let setting = Setting {
-                    name: name.into(),
-                    value: value.into(),
-                };
-                self.fingerprints.with(&changed, setting)
-            }
-            None => Rc::clone(&changed),
-        };
-        self.change_settings(client, target, application);
-        let lane = self.lane(identity, &changed);
-        self.move_upstream(id, lane);
-    }
-
-    /// RESET ALL or DISCARD ALL ran on the node.
-    fn apply_reset_all(&mut self, id: UpstreamId, client: ClientId, is_discard: bool) {
-        let empty = self.fingerprints.empty();
-        let upstream = &mut self.upstreams[id];
-        let identity = upstream.identity;
-        upstream.fingerprint = Rc::clone(&empty);
-        upstream.application = None;
-        let session = self.clients[client].session_mut();
-        session.touched.clear();
-        let (startup, application) = (
-            Rc::clone(&session.startup),
-            session.startup_application.clone(),
-        );
-        if is_discard {
-            session.statements.clear();
-            session.is_raw = false;
-            session.has_drawn = false;
-            if let Some(lease) = &mut self.clients[client].lease {
-                // Nothing is left that only this upstream knows.
-                lease.until = Until::Idle;
-            }
-        }
-        self.change_settings(client, startup, application);
-        let lane = self.lane(identity, &empty);
-        self.move_upstream(id, lane);
-    }
-
-    /// RESET on a lease went back to the node's defaults: back to what the session began with.
-    fn restore_settings(&mut self, id: UpstreamId, client_id: ClientId) {
-        let client = &self.clients[client_id];
-        let upstream = &self.upstreams[id];
-        if client.lease.is_none() || upstream.holder != Some(client_id) || client.in_flight > 0 {
-            return;
-        }
-        let wanted = Rc::clone(&client.session().fingerprint);
-        if client.status == Status::Idle
-            && client.session().touched.is_empty()
-            && !Rc::ptr_eq(&upstream.fingerprint, &wanted)
-        {
-            let lane = self.lane(upstream.identity, &wanted);
-            self.move_upstream(id, lane);
-            self.switch(id);
-        }
     }
 
     /// Ends a lease when what it was for is gone.

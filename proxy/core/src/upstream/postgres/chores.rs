@@ -86,6 +86,7 @@ impl Shard {
             return false;
         }
         upstream.fingerprint = target;
+        upstream.is_on_trial = true;
         self.send_chore(id, Chore::Trial(client, tried, Vec::new()), &text);
         true
     }
@@ -377,10 +378,11 @@ impl Shard {
                 }
             }
             Chore::Tidy => {}
-            Chore::Reset | Chore::Switch if is_failed => {
+            Chore::Reset | Chore::Restore(_) | Chore::Switch if is_failed => {
                 self.upstreams[id].is_draining = true;
             }
             Chore::Reset => self.finish_reset(id),
+            Chore::Restore(client) => self.finish_restore(client),
             Chore::Switch => {}
             Chore::Trial(client, tried, spelled) => {
                 self.finish_trial(id, client, tried, spelled, is_failed);
@@ -455,6 +457,12 @@ impl Shard {
         self.move_upstream(id, lane);
     }
 
+    fn finish_restore(&mut self, client: ClientId) {
+        if self.clients.get(client).is_some() {
+            self.end_lease_if_over(client);
+        }
+    }
+
     fn finish_trial(
         &mut self,
         id: UpstreamId,
@@ -463,6 +471,7 @@ impl Shard {
         spelled: Vec<Box<[u8]>>,
         is_failed: bool,
     ) {
+        self.upstreams[id].is_on_trial = false;
         if is_failed {
             // Rolled back as a whole: the upstream has the settings that it had.
             let lane = self.upstreams[id].lane;

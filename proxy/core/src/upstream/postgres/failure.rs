@@ -174,7 +174,12 @@ impl Shard {
                 self.refuse_client(id, &refusal.fatal());
             }
         } else {
-            let len = mine().next().map_or(0, |(.., one)| one.len);
+            let (len, is_query) = mine()
+                .next()
+                .map_or((0, false), |(.., one)| (one.len, one.drops_unnamed));
+            if is_query {
+                self.clients[id].session_mut().statements.forget(b"");
+            }
             self.answer_lost(id, len, fate);
         }
     }
@@ -347,11 +352,8 @@ impl Shard {
             self.refuse_client(id, &refusal.fatal());
             return;
         };
-        let client = &mut self.clients[id];
-        client.input.consume(len);
-        client.scanned = 0;
-        client.doubts_since = None;
-        self.answer_error(id, &refusal);
+        self.clients[id].doubts_since = None;
+        self.refuse_request(id, len, &refusal);
         self.clients_to_pump.push_back(id);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! The files beside this one: `pipe` (what is expected), `connect` (until it is ready), `replies`
 //! (what comes back), `challenge` (who proves what to the node), `answered` (what the end of a
-//! request means), `failure` (who is retried when it is lost), `chores` (requests of our own).
-//! Invariant: every request sent has exactly one
-//! expectation in the pipe, in order, until its end came back.
+//! request means), `restore` (what RESET means), `failure` (who is retried when it is lost),
+//! `chores` (requests of our own). Invariant: every request sent has exactly one expectation in the
+//! pipe, in order, until its end came back.
 
 pub mod answered;
 pub mod challenge;
@@ -12,8 +12,10 @@ pub mod chores;
 pub mod connect;
 pub mod failure;
 pub mod matching;
+pub mod names;
 pub mod pipe;
 pub mod replies;
+pub mod restore;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -80,6 +82,8 @@ pub struct Upstream {
     pub residue: Residue,
     /// The node takes data of the client's: only the end of the data ends that.
     pub is_copying: bool,
+    /// Settings are being tried on it: it is in nobody's lane until that is answered.
+    pub is_on_trial: bool,
     /// It has served its lane since it came to it: only then may another lane have it.
     pub has_served: bool,
     /// To be closed as soon as nothing is in flight.
@@ -177,6 +181,7 @@ impl Upstream {
             is_soiled: false,
             residue: Residue::None,
             is_copying: false,
+            is_on_trial: false,
             has_served: false,
             is_draining: false,
             is_retired: false,
@@ -237,6 +242,7 @@ impl Upstream {
             && self.fences == 0
             && !self.is_soiled
             && !self.is_held_back
+            && !self.is_on_trial
             && !self.is_draining
     }
 

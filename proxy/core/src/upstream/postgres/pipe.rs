@@ -47,6 +47,17 @@ pub struct Expectation {
     pub drops_unnamed: bool,
     /// What its success does to the session.
     pub change: Option<Box<SessionChange>>,
+    /// What it resets, and what it sets after that, in order.
+    pub resetting: Vec<Resetting>,
+}
+
+/// A setting that a request resets or, after a reset, sets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Resetting {
+    /// Its name, or that of all.
+    pub name: Box<str>,
+    /// Whether it is reset.
+    pub is_reset: bool,
 }
 
 /// Who asked.
@@ -72,6 +83,8 @@ pub enum Chore {
     Raw(ClientId, Box<[u8]>),
     /// Wipes the session. Failing closes the upstream.
     Reset,
+    /// Gives a client's session, after RESET, what it began with. Failing closes the upstream.
+    Restore(ClientId),
     /// Sets what has been accepted before. Failing closes the upstream.
     Switch,
     /// Closes statements of ours. Failing means nothing.
@@ -181,6 +194,7 @@ impl Expectation {
             clears: false,
             drops_unnamed: false,
             change: None,
+            resetting: Vec::new(),
         }
     }
 

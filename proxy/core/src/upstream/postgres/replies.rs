@@ -7,15 +7,14 @@
 use core::ops::Range;
 
 use manifold_protocols::postgres::backend::{
-    Fields, Status, decode_parameter_status, decode_ready, encode_close_complete,
-    encode_parse_complete,
+    Fields, Status, decode_ready, encode_close_complete, encode_parse_complete,
 };
 use manifold_protocols::postgres::frame::{HEADER_LEN, decode_backend_header};
 
 use crate::ids::{ConnId, UpstreamId};
 use crate::planted::Bug;
 use crate::shard::Shard;
-use crate::upstream::postgres::pipe::{Requester, SessionChange, Step};
+use crate::upstream::postgres::pipe::{Requester, Step};
 use crate::upstream::postgres::{State, Upstream};
 
 /// How PostgreSQL says that a prepared statement no longer fits its tables (`plancache.c`).
@@ -166,7 +165,17 @@ impl Shard {
             *run = message.start..message.start;
             self.make_up(id);
         }
-        match self.match_message(id, tag, body)? {
+        let fate = self.match_message(id, tag, body)?;
+        if fate == Fate::Pass
+            && tag == b'E'
+            && let Some(renamed) = self.rename_statement(id, body)
+        {
+            self.pass_on(id, &bytes[run.clone()]);
+            self.pass_on(id, &renamed);
+            *run = message.end..message.end;
+            return Ok(());
+        }
+        match fate {
             Fate::Pass => run.end = message.end,
             Fate::Swallow => {
                 self.pass_on(id, &bytes[run.clone()]);
@@ -506,46 +515,6 @@ impl Shard {
         {
             lease.is_open = true;
         }
-    }
-
-    fn handle_parameter_status(&mut self, id: UpstreamId, body: &[u8]) -> Result<Fate, Broken> {
-        let (name, value) = decode_parameter_status(body).map_err(|_| Broken::Mismatch)?;
-        let upstream = &mut self.upstreams[id];
-        upstream.reported.push((name.into(), value.into()));
-        let Some(head) = upstream.pipe.front() else {
-            // A reload of the node's configuration: true for everybody without a setting of it.
-            let identity = upstream.identity;
-            self.identities[identity].set_parameter(name, value);
-            return Ok(Fate::Swallow);
-        };
-        let tells_client = match (&head.owner, head.change.as_deref()) {
-            // The client is told the difference that its session sees, not what the node went
-            // through.
-            (Requester::Client(_), Some(change)) => {
-                matches!(change, SessionChange::Set(_)) || upstream.status != Status::Idle
-            }
-            (Requester::Client(_), None) => head.is_leased,
-            _ => return Ok(Fate::Swallow),
-        };
-        if tells_client {
-            return Ok(Fate::Pass);
-        }
-        if head.change.is_some() {
-            return Ok(Fate::Swallow);
-        }
-        self.handle_surprising_parameter(id, name, value)
-    }
-
-    /// A request that should leave nothing behind has changed a reported setting, or the node's
-    /// configuration was reloaded meanwhile. Nobody knows which: the upstream is not used again.
-    fn handle_surprising_parameter(
-        &mut self,
-        id: UpstreamId,
-        _name: &[u8],
-        _value: &[u8],
-    ) -> Result<Fate, Broken> {
-        self.upstreams[id].is_draining = true;
-        Ok(Fate::Swallow)
     }
 
     fn handle_notification(&mut self, id: UpstreamId) -> Result<Fate, Broken> {
