@@ -153,6 +153,26 @@ pub enum Residue {
 }
 
 impl Reason {
+    /// All of them, in the order in which they are counted.
+    pub const ALL: [Self; 16] = [
+        Self::AdvisoryLock,
+        Self::CatalogUnknown,
+        Self::Complexity,
+        Self::HoldCursor,
+        Self::Listen,
+        Self::Object,
+        Self::Prepare,
+        Self::Process,
+        Self::Role,
+        Self::Relation,
+        Self::Sequence,
+        Self::SessionState,
+        Self::Syntax,
+        Self::Temporary,
+        Self::Trigger,
+        Self::Unrecognised,
+    ];
+
     /// What DISCARD ALL leaves of it. An allow-list: most reasons are that something could not be
     /// proven.
     pub fn residue(self) -> Residue {

@@ -26,7 +26,7 @@ use crate::planted::Bug;
 use crate::planted::Planted;
 use crate::register::Register;
 use crate::slab::Slab;
-use crate::stats::Stats;
+use crate::stats::{Stats, Tally};
 use crate::texts::Texts;
 use crate::time::Instant;
 use crate::timers::Timers;
@@ -500,6 +500,11 @@ impl Shard {
     /// The counters and gauges.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What is counted for each service, in the order of the settings.
+    pub fn tallies(&self) -> impl Iterator<Item = &Tally> {
+        self.connections.iter().map(|it| &it.tally)
     }
 
     /// The next random number: the same for the same seed.

@@ -3,6 +3,8 @@
 //! Reading them is the control plane's business, by copies. Invariant: counters only grow; gauges
 //! are marked as such.
 
+use crate::proof::Reason;
+
 /// The counters and gauges of one shard.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stats {
@@ -58,4 +60,63 @@ pub struct Stats {
     pub switches: u64,
     /// Statements prepared on upstreams for the proxy's own names.
     pub statements_prepared: u64,
+}
+
+/// What one shard counts for one service: what an operator asks first.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Clients accepted.
+    pub clients_accepted: u64,
+    /// Requests sent as Share.
+    pub requests_shared: u64,
+    /// Requests sent as Tail.
+    pub requests_tail: u64,
+    /// Requests sent on a lease.
+    pub requests_leased: u64,
+    /// Leases begun.
+    pub leases: u64,
+    /// Those that lasted because of session state, by the place of the reason in `Reason::ALL`.
+    pub leases_session: [u64; Reason::ALL.len()],
+    /// The longest wait for an upstream, in nanoseconds.
+    pub queue_nanos_max: u64,
+    /// Upstream connections begun.
+    pub upstreams_opened: u64,
+}
+
+impl Tally {
+    /// Takes in what another shard, or a core before this one, has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.clients_accepted += other.clients_accepted;
+        self.requests_shared += other.requests_shared;
+        self.requests_tail += other.requests_tail;
+        self.requests_leased += other.requests_leased;
+        self.leases += other.leases;
+        for (sum, count) in self.leases_session.iter_mut().zip(other.leases_session) {
+            *sum += count;
+        }
+        self.queue_nanos_max = self.queue_nanos_max.max(other.queue_nanos_max);
+        self.upstreams_opened += other.upstreams_opened;
+    }
+
+    /// Counts a lease that lasts.
+    pub fn count_session(&mut self, reason: Reason) {
+        self.leases_session[reason as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_each_reason_at_its_own_place() {
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            let mut tally = Tally::default();
+            tally.count_session(reason);
+            assert_eq!(tally.leases_session[place], 1, "{reason:?}");
+            let before = tally;
+            tally.add(&before);
+            assert_eq!(tally.leases_session.iter().sum::<u64>(), 2);
+        }
+    }
 }

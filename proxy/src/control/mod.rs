@@ -7,6 +7,7 @@ mod names;
 mod reload;
 mod report;
 mod signals;
+mod tally;
 
 use std::io;
 use std::time::Duration;
@@ -82,7 +83,13 @@ async fn run(
     let at_once = CancellationToken::new();
     tokio::spawn(names::answer(names::Names::new(config), lookups));
     tokio::spawn(report::report(shards.boards.clone()));
-    tokio::spawn(signals.watch(stop.clone(), at_once.clone(), move || reload.reload()));
+    let (told, boards) = (config.clone(), shards.boards.clone());
+    tokio::spawn(signals.watch(
+        stop.clone(),
+        at_once.clone(),
+        move || reload.reload(),
+        move || tally::log(&told, &boards),
+    ));
     tokio::select! {
         () = stop.cancelled() => {}
         // Shards that end without being told to have nothing to serve.
@@ -94,10 +101,12 @@ async fn run(
         "stopping: requests in flight may finish"
     );
     shards.drain(milliseconds(deadline));
-    tokio::select! {
+    let ending = tokio::select! {
         _ = shards.running.recv() => Ending::Drained,
         () = at_once.cancelled() => Ending::AtOnce,
-    }
+    };
+    tally::log(config, &shards.boards);
+    ending
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -141,7 +141,7 @@ impl Reporter {
                 *past += read(&self.last);
             }
         }
-        self.last = *snapshot;
+        self.last = snapshot.clone();
         let core = CORE_COUNTERS.iter().zip(self.past);
         core.map(|((name, read), past)| (*name, past + read(snapshot)))
             .chain(

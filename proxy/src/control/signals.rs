@@ -1,7 +1,7 @@
 //! What the operator says by signals.
 //!
 //! SIGTERM and SIGINT: stop, but let what is in flight finish. SIGINT again: at once. SIGHUP: read
-//! the configuration again, as far as it can change while serving.
+//! the configuration again, as far as it can change while serving. SIGUSR1: say what was done so far.
 
 use std::io;
 
@@ -14,6 +14,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -23,16 +24,18 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
     /// Acts on them for ever. `stop` is cancelled by the first signal to stop, `at_once` by a
-    /// SIGINT after it; `reload` is called on each SIGHUP.
+    /// SIGINT after it; `reload` is called on each SIGHUP, `tell` on each SIGUSR1.
     pub async fn watch(
         mut self,
         stop: CancellationToken,
         at_once: CancellationToken,
         mut reload: impl FnMut(),
+        mut tell: impl FnMut(),
     ) {
         loop {
             tokio::select! {
@@ -44,6 +47,7 @@ impl Signals {
                     stop.cancel();
                 }
                 _ = self.hang_up.recv() => reload(),
+                _ = self.user.recv() => tell(),
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use manifold_core::stats::Stats;
+use manifold_core::stats::{Stats, Tally};
 use manifold_core::time::Instant;
 use manifold_drivers::{Counters, Driver};
 
@@ -16,7 +16,7 @@ use super::core::Core;
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// The counters of one shard at one moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// What its core counted since that core began.
     pub core: Stats,
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub driver: Counters,
     /// Cores that ended by a panic.
     pub panics: u64,
+    /// What was counted for each service since the shard began, by number.
+    pub services: Vec<Tally>,
 }
 
 /// The last copy of one shard's counters.
@@ -35,7 +37,8 @@ pub struct Board {
 impl Board {
     /// The last copy.
     pub fn read(&self) -> Snapshot {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        let last = self.last.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -45,6 +48,8 @@ pub struct Publisher {
     board: Board,
     due: Instant,
     panics: u64,
+    /// What cores that have ended had counted for each service, as far as it was published.
+    past: Vec<Tally>,
 }
 
 impl Publisher {
@@ -54,6 +59,7 @@ impl Publisher {
             board,
             due: now,
             panics: 0,
+            past: Vec::new(),
         }
     }
 
@@ -65,6 +71,7 @@ impl Publisher {
     /// Counts a core that ended by a panic.
     pub fn count_panic(&mut self) {
         self.panics += 1;
+        self.past = self.board.read().services;
     }
 
     /// Publishes a copy if it is time.
@@ -76,11 +83,17 @@ impl Publisher {
 
     /// Publishes a copy.
     pub fn publish(&mut self, core: &mut Core, driver: &Driver, now: Instant) {
-        let core = core.run(|shard| *shard.stats());
+        let (core, mut services) =
+            core.run(|shard| (*shard.stats(), shard.tallies().copied().collect::<Vec<_>>()));
+        services.resize(services.len().max(self.past.len()), Tally::default());
+        for (tally, past) in services.iter_mut().zip(&self.past) {
+            tally.add(past);
+        }
         let snapshot = Snapshot {
             core,
             driver: *driver.counters(),
             panics: self.panics,
+            services,
         };
         *self
             .board

@@ -308,3 +308,27 @@ fn reads_its_log_level_again_on_sighup() {
     // At the level that it began with, this line would not be there.
     assert!(proxy.log().contains("stopping"), "{}", proxy.log());
 }
+
+#[test]
+fn says_what_each_service_did_on_sigusr1_and_at_the_end() {
+    let node = mute_node();
+    let mut proxy = Running::start(&[
+        "--postgres",
+        &format!("127.0.0.1:0={node}"),
+        "--log",
+        "info",
+    ]);
+    let line = "clients 1, requests shared 0 tail 0 leased 0, leases 0, longest wait";
+    let _session = session(&proxy, "select 1");
+    // Copies of counters are published once a second.
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(!proxy.log().contains(line));
+    proxy.signal(Signal::USR1);
+    proxy.wait_for_line(line);
+    proxy.signal(Signal::INT);
+    proxy.wait_for_line("stopping");
+    proxy.signal(Signal::INT);
+    proxy.wait();
+    assert_eq!(proxy.log().matches(line).count(), 2, "{}", proxy.log());
+    assert!(proxy.log().contains("upstreams opened 1"));
+}

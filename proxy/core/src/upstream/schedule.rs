@@ -14,6 +14,7 @@ use crate::fingerprint::Fingerprint;
 use crate::ids::{ClientId, IdentityId, LaneId, ServiceId, UpstreamId};
 use crate::profile::Class;
 use crate::shard::Shard;
+use crate::stats::Tally;
 use crate::time::Instant;
 use crate::upstream::postgres::{State, Upstream};
 use crate::upstream::room::Need;
@@ -89,6 +90,8 @@ pub struct Connections {
     pub is_resolving: bool,
     /// Where the name led last.
     pub last_address: Option<Address>,
+    /// What is counted for the service.
+    pub tally: Tally,
 }
 
 /// Shared requests use so many upstreams at once, to begin with: on 2 cores, short reads over 2
@@ -249,6 +252,8 @@ impl Shard {
             let waited = self.now.nanos_since(place.since);
             self.stats.queue_nanos += waited;
             self.stats.queue_nanos_max = self.stats.queue_nanos_max.max(waited);
+            let longest = &mut self.tally_of(place.client).queue_nanos_max;
+            *longest = waited.max(*longest);
             self.pump_turn(place.client);
             let again = self
                 .clients

@@ -60,6 +60,8 @@ impl Shard {
             let mut expectation = found.expectation(id, self.now, begins_at);
             expectation.len = if is_kept { found.len } else { 0 };
             expectation.is_leased = is_leased;
+            let tally = &mut self.connections[client.service.index()].tally;
+            tally.requests_leased += u64::from(is_leased);
             upstream.push(expectation);
             upstream.has_served = true;
             client.in_flight += 1;

@@ -14,6 +14,7 @@ use crate::planted::Bug;
 use crate::profile::Class;
 use crate::proof::Reason;
 use crate::shard::Shard;
+use crate::stats::Tally;
 use crate::upstream::postgres::pipe::Chore;
 use crate::upstream::schedule::Demand;
 
@@ -182,7 +183,7 @@ impl Shard {
             }
             return Progress::Stop;
         }
-        self.count_request(found.demand);
+        self.count_request(id, found.demand);
         match found.demand.class {
             Class::Share => {
                 let service = self.clients[id].service;
@@ -235,12 +236,30 @@ impl Shard {
         }
     }
 
-    fn count_request(&mut self, demand: Demand) {
+    fn count_request(&mut self, id: ClientId, demand: Demand) {
+        let tally = &mut self.connections[self.clients[id].service.index()].tally;
         match demand.class {
-            Class::Share => self.stats.requests_shared += 1,
-            Class::Tail => self.stats.requests_tail += 1,
+            Class::Share => {
+                self.stats.requests_shared += 1;
+                tally.requests_shared += 1;
+            }
+            Class::Tail => {
+                self.stats.requests_tail += 1;
+                tally.requests_tail += 1;
+            }
             Class::Exclusive => {}
         }
+    }
+
+    /// A lease will last, because of session state.
+    pub(crate) fn count_session_lease(&mut self, id: ClientId, reason: Reason) {
+        self.stats.leases_session += 1;
+        self.tally_of(id).count_session(reason);
+    }
+
+    /// What is counted for the service of a client that is there.
+    pub(crate) fn tally_of(&mut self, id: ClientId) -> &mut Tally {
+        &mut self.connections[self.clients[id].service.index()].tally
     }
 
     /// Nothing can be sent: waits, or ends what is wrong.
@@ -377,8 +396,9 @@ impl Shard {
         client.scanned = 0;
         self.stats.leases += 1;
         self.stats.leased += 1;
-        if let Until::Session(_) = until {
-            self.stats.leases_session += 1;
+        self.tally_of(id).leases += 1;
+        if let Until::Session(reason) = until {
+            self.count_session_lease(id, reason);
         }
     }
 
@@ -459,7 +479,7 @@ impl Shard {
             .expect("the client has a lease");
         if let (Some(reason), Until::Idle) = (found.keeps, lease.until) {
             lease.until = Until::Session(reason);
-            self.stats.leases_session += 1;
+            self.count_session_lease(id, reason);
         }
         self.note_traces(id, target, found);
     }

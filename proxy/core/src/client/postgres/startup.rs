@@ -49,6 +49,7 @@ impl Shard {
         self.timers
             .add(self.now + self.limits.login_time_max, Timer::Login(id));
         self.stats.clients_accepted += 1;
+        self.connections[service.index()].tally.clients_accepted += 1;
         self.stats.clients += 1;
         self.start_ticking();
     }

@@ -47,8 +47,9 @@ impl Shard {
         lease.is_begun = true;
         if matches!(header.tag, b'Q' | b'P' | b'F') && lease.until == Until::Idle {
             lease.until = Until::Session(Reason::Complexity);
-            self.stats.leases_session += 1;
+            self.count_session_lease(id, Reason::Complexity);
         }
+        let client = &mut self.clients[id];
         let upstream = &mut self.upstreams[target];
         upstream.residue = upstream.residue.max(Reason::Complexity.residue());
         upstream.steps.extend(step);
@@ -72,6 +73,7 @@ impl Shard {
         expectation.is_leased = true;
         expectation.defines = matches!(tag, b'Q' | b'P' | b'F');
         upstream.push(expectation);
+        self.tally_of(id).requests_leased += 1;
         self.clients[id].in_flight += 1;
     }
 

@@ -40,6 +40,7 @@ impl Shard {
         self.timers
             .add(self.now + self.limits.connect_time_max, Timer::Connect(id));
         self.stats.upstreams_opened += 1;
+        self.connections[service.index()].tally.upstreams_opened += 1;
         self.stats.upstreams += 1;
         match &self.services[service.index()].target {
             Target::Address(address) => {
