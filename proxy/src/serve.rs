@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
@@ -60,6 +61,8 @@ struct Started {
     shards: Shards,
     lookups: mpsc::Receiver<Lookup>,
     sockets: UnixPaths,
+    /// Where counters can be read.
+    control: Option<TcpListener>,
 }
 
 /// Starts everything, or says in words why not.
@@ -76,6 +79,7 @@ fn start(config: &Config) -> Result<Started, String> {
     let listeners =
         Listeners::bind(&config.services, &plan).map_err(|error| hinted(&error, error.hint()))?;
     let sockets = UnixPaths(listeners.unix_paths());
+    let control = config.control.map(bind_control).transpose()?;
     let services = describe(config, &listeners);
     let (sender, lookups) = mpsc::channel(LOOKUPS_WAITING_MAX);
     let shards =
@@ -85,6 +89,22 @@ fn start(config: &Config) -> Result<Started, String> {
         shards,
         lookups,
         sockets,
+        control,
+    })
+}
+
+/// Binds the address where counters can be read.
+fn bind_control(address: SocketAddr) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
+        let message = format!("control cannot listen on {address}: {error}");
+        hinted(
+            message,
+            "control = \"127.0.0.1:6480\", or another free port",
+        )
     })
 }
 
@@ -94,8 +114,9 @@ fn finish(config: &Config, control: Control, started: Started, logging: Logging)
         mut shards,
         lookups,
         sockets,
+        control: counters,
     } = started;
-    let ending = control.run(config, &mut shards, lookups, logging);
+    let ending = control.run(config, &mut shards, lookups, logging, counters);
     drop(sockets);
     match ending {
         Ending::Drained => {

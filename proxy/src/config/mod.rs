@@ -14,6 +14,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Config {
     pub log: Log,
     /// How long requests and transactions may go on after a signal to stop.
     pub drain_time_max: Duration,
+    /// Where counters can be read by HTTP, if anywhere.
+    pub control: Option<SocketAddr>,
     /// The bounds; `clients_max` over all shards.
     pub limits: Limits,
     /// What is served.
@@ -92,6 +95,7 @@ impl Default for Config {
             driver: Wanted::Auto,
             log: Log::Warn,
             drain_time_max: DRAIN_TIME_MAX_DEFAULT,
+            control: None,
             limits: Limits::default(),
             services: Vec::new(),
         }
@@ -151,6 +155,9 @@ impl Config {
         {
             self.drain_time_max = time;
         }
+        if let Some(written) = section.take::<String>("control", problems) {
+            self.control = parse_control(written, problems);
+        }
         if let Some(limits) = section.take_table("limits", problems) {
             let at = table.get("limits").map_or(0..0, |value| value.span());
             self.limits = limits::read(source, limits, source.place(&at), problems);
@@ -198,6 +205,20 @@ impl Config {
             service.warn(problems);
         }
     }
+}
+
+/// Reads where counters can be read: an address, because whoever reaches it can read them.
+fn parse_control(text: Written<String>, problems: &mut Problems) -> Option<SocketAddr> {
+    let Ok(address) = text.value.parse::<SocketAddr>() else {
+        let message = format!("control: {:?} is no address with a port", text.value);
+        problems.error(text.place, message, "control = \"127.0.0.1:6480\"");
+        return None;
+    };
+    if !address.ip().to_canonical().is_loopback() {
+        let message = format!("control: everybody who reaches {address} can read the counters");
+        problems.warn(text.place, message, "control = \"127.0.0.1:6480\"");
+    }
+    Some(address)
 }
 
 #[cfg(test)]

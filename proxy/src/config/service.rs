@@ -167,7 +167,7 @@ const REQUIRED: &[(&str, &str)] = &[
 /// The keys that belong above all services.
 const TOP: (&str, &[&str]) = (
     "at the top of the file, before the first [table]",
-    &["shards", "driver", "log", "drain_time_max"],
+    &["shards", "driver", "log", "drain_time_max", "control"],
 );
 
 fn check_name(name: Written<String>, problems: &mut Problems) -> String {

@@ -3,6 +3,7 @@
 //! Looks names up, minds signals, reads counters. Nothing that a client waits for on the hot path
 //! happens here. Invariant: it ends only after every shard has, or when it is told twice.
 
+mod metrics;
 mod names;
 mod reload;
 mod report;
@@ -10,10 +11,11 @@ mod signals;
 mod tally;
 
 use std::io;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -62,9 +64,10 @@ impl Control {
         shards: &mut Shards,
         lookups: mpsc::Receiver<Lookup>,
         logging: Logging,
+        counters: Option<TcpListener>,
     ) -> Ending {
         let Self { runtime, signals } = self;
-        let ending = runtime.block_on(run(config, signals, shards, lookups, logging));
+        let ending = runtime.block_on(run(config, signals, shards, lookups, logging, counters));
         // A look-up may hang; nobody waits for it any more.
         runtime.shutdown_background();
         ending
@@ -77,12 +80,17 @@ async fn run(
     shards: &mut Shards,
     lookups: mpsc::Receiver<Lookup>,
     logging: Logging,
+    counters: Option<TcpListener>,
 ) -> Ending {
     let mut reload = Reload::new(config, logging, shards.mailboxes.clone());
     let stop = CancellationToken::new();
     let at_once = CancellationToken::new();
     tokio::spawn(names::answer(names::Names::new(config), lookups));
-    tokio::spawn(report::report(shards.boards.clone()));
+    let (pages, page) = watch::channel(String::new());
+    tokio::spawn(report::report(shards.boards.clone(), pages));
+    if let Some(listener) = counters {
+        tokio::spawn(metrics::serve(listener, page));
+    }
     let (told, boards) = (config.clone(), shards.boards.clone());
     tokio::spawn(signals.watch(
         stop.clone(),

@@ -3,9 +3,11 @@
 //! Reads the copies that shards publish. Whether anybody listens is the recorder's business.
 //! Invariant: a counter never goes back, also when a fresh core begins at zero.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use metrics::{counter, gauge};
+use tokio::sync::watch;
 
 use crate::shards::{Board, Snapshot};
 
@@ -92,16 +94,47 @@ const GAUGES: &[Reading] = &[
     ("manifold_queue_nanoseconds_max", |s| s.core.queue_nanos_max),
 ];
 
-/// Reports for ever.
-pub async fn report(boards: Vec<Board>) {
+/// Reports for ever: to the recorder, and as a page of text.
+pub async fn report(boards: Vec<Board>, page: watch::Sender<String>) {
     let mut shards: Vec<_> = (0..).map(Reporter::new).zip(boards).collect();
     let mut tick = tokio::time::interval(REPORT_EVERY);
     loop {
         tick.tick().await;
+        let mut series = Vec::new();
         for (reporter, board) in &mut shards {
-            reporter.publish(&board.read());
+            let snapshot = board.read();
+            let counters = reporter.publish(&snapshot);
+            series.push((reporter.shard.clone(), counters, snapshot));
+        }
+        page.send_replace(text(&series));
+    }
+}
+
+/// What a shard's reporter has counted, and the copy that its gauges are read from.
+type Series = (String, Vec<(&'static str, u64)>, Snapshot);
+
+/// All series in the text form of Prometheus: those of one name together.
+fn text(shards: &[Series]) -> String {
+    let mut text = String::new();
+    let mut add = |line: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{line}");
+    };
+    for (place, (name, _)) in CORE_COUNTERS.iter().chain(SHARD_COUNTERS).enumerate() {
+        add(format_args!("# TYPE {name} counter"));
+        for (shard, counters, _) in shards {
+            let value = counters[place].1;
+            add(format_args!("{name}{{shard=\"{shard}\"}} {value}"));
         }
     }
+    for (name, read) in GAUGES {
+        add(format_args!("# TYPE {name} gauge"));
+        for (shard, _, snapshot) in shards {
+            let value = read(snapshot);
+            add(format_args!("{name}{{shard=\"{shard}\"}} {value}"));
+        }
+    }
+    text
 }
 
 /// Reports one shard.
@@ -124,14 +157,16 @@ impl Reporter {
         }
     }
 
-    /// Hands one shard's numbers to the recorder.
-    fn publish(&mut self, snapshot: &Snapshot) {
-        for (name, value) in self.counters(snapshot) {
-            counter!(name, "shard" => self.shard.clone()).absolute(value);
+    /// Hands one shard's numbers to the recorder; answers its counters.
+    fn publish(&mut self, snapshot: &Snapshot) -> Vec<(&'static str, u64)> {
+        let counters = self.counters(snapshot);
+        for (name, value) in &counters {
+            counter!(*name, "shard" => self.shard.clone()).absolute(*value);
         }
         for (name, read) in GAUGES {
             gauge!(*name, "shard" => self.shard.clone()).set(read(snapshot) as f64);
         }
+        counters
     }
 
     /// The counters of the shard since it began, whatever cores it had.

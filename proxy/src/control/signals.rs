@@ -1,7 +1,7 @@
 //! What the operator says by signals.
 //!
 //! SIGTERM and SIGINT: stop, but let what is in flight finish. SIGINT again: at once. SIGHUP: read
-//! the configuration again, as far as it can change while serving. SIGUSR1: say what was done so far.
+//! the configuration again, as far as it can change while serving. SIGUSR1: say what was done.
 
 use std::io;
 

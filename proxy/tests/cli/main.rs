@@ -6,7 +6,7 @@
 
 mod stage;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -331,4 +331,44 @@ fn says_what_each_service_did_on_sigusr1_and_at_the_end() {
     proxy.wait();
     assert_eq!(proxy.log().matches(line).count(), 2, "{}", proxy.log());
     assert!(proxy.log().contains("upstreams opened 1"));
+}
+
+#[test]
+fn shows_its_counters_over_http_where_asked_to() {
+    let folder = Folder::new("control");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port of ours");
+    let control = free.local_addr().expect("it is bound");
+    drop(free);
+    let file = folder.write(
+        "m.toml",
+        &format!(
+            "control = \"{control}\"\nshards = 1\n[[service]]\nname = \"app\"\n\
+             listen = \"127.0.0.1:0\"\nupstream = \"postgres://127.0.0.1:1\"\n"
+        ),
+    );
+    let proxy = Running::start(&["--config", &file]);
+    let _client = TcpStream::connect(proxy.address()).expect("it listens");
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(control).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    let wanted = "manifold_clients_accepted_total{shard=\"0\"} 1\n";
+    while !get("/metrics").contains(wanted) {
+        assert!(Instant::now() < until, "{}", get("/metrics"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(get("/metrics").starts_with("HTTP/1.1 200 OK"));
+    assert!(get("/metrics").contains("# TYPE manifold_clients gauge\n"));
+    assert!(get("/else").starts_with("HTTP/1.1 404 "));
+    let taken = run(&["serve", "--config", &file]);
+    assert!(
+        taken.stderr.contains("control cannot listen on"),
+        "{}",
+        taken.stderr
+    );
 }
