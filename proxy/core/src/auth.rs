@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use manifold_protocols::postgres::authentication::md5::Hash;
-use manifold_protocols::postgres::authentication::scram::Keys;
+use manifold_protocols::postgres::authentication::scram::{Exchange, ITERATIONS, Keys, Verifier};
+use sha2::{Digest, Sha256};
 
 /// How the clients of a service are authenticated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,7 +24,72 @@ pub enum Auth {
 #[derive(Clone, Debug, Default)]
 pub struct Users {
     /// By user name.
-    pub by_name: BTreeMap<Box<[u8]>, Secret>,
+    by_name: BTreeMap<Box<[u8]>, Secret>,
+    /// What passwords were derived to, by user name: ahead of all logins, because deriving takes
+    /// a millisecond, and who asks for names by the thousand must neither cost that each time nor
+    /// learn from it which of them exist.
+    derived: BTreeMap<Box<[u8]>, Verifier>,
+    /// What made-up salts start from.
+    seed: [u8; 32],
+}
+
+impl Users {
+    /// Takes in what the file says. Derives every password in it.
+    pub fn new(by_name: BTreeMap<Box<[u8]>, Secret>) -> Self {
+        let seed = seed(&by_name);
+        let derived = by_name.iter().filter_map(|(user, secret)| {
+            let Secret::Plain(password) = secret else {
+                return None;
+            };
+            let salt = Verifier::salt_of(user, &seed);
+            let verifier = Verifier::derive(password, &salt, ITERATIONS);
+            Some((user.clone(), verifier))
+        });
+        let derived = derived.collect();
+        Self {
+            by_name,
+            derived,
+            seed,
+        }
+    }
+
+    /// What a user is checked against.
+    pub fn secret(&self, user: &[u8]) -> Option<&Secret> {
+        self.by_name.get(user)
+    }
+
+    /// All users.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Secret)> {
+        self.by_name.iter().map(|(user, secret)| (&**user, secret))
+    }
+
+    /// An exchange that checks a user, whether it exists or not. For nobody it derives anything.
+    pub fn exchange(&self, user: &[u8], random: [u8; 18]) -> Exchange {
+        let known = match self.secret(user) {
+            Some(Secret::Scram(text)) => Verifier::decode(text.as_bytes()).ok(),
+            Some(Secret::Plain(_)) => self.derived.get(user).cloned(),
+            Some(Secret::Md5(_)) | None => None,
+        };
+        match known {
+            Some(verifier) => Exchange::new(verifier, random),
+            None => Exchange::mock(user, &self.seed, random),
+        }
+    }
+}
+
+/// What salts are made up from: the same after a restart, as those of stored verifiers are, and
+/// not to be guessed if there are any of those. Passwords have no part in it: a salt is told to
+/// everybody, and weak ones could be tried against it. Those who have them have made-up salts, too.
+fn seed(by_name: &BTreeMap<Box<[u8]>, Secret>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"salts of users");
+    for secret in by_name.values() {
+        if let Secret::Scram(text) = secret {
+            hash.update(text.as_bytes());
+            hash.update(b"\n");
+        }
+    }
+    hash.finalize().into()
 }
 
 /// What a user's password is checked against, and what the proxy can log in to a node with.

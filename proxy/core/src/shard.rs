@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
 
-use crate::client::postgres::authenticate::Derived;
 use crate::client::postgres::errors::Refusal;
 use crate::client::postgres::examine::Piece;
 use crate::client::postgres::{Client, Phase, Waiting};
@@ -92,8 +91,6 @@ pub struct Shard {
     pub(crate) fingerprints: Fingerprints,
     pub(crate) texts: Texts,
     pub(crate) library: Library,
-    /// What the passwords of the users file were derived to.
-    pub(crate) verifiers: FastMap<(ServiceId, Box<[u8]>), Derived>,
     /// Identities that may have lost their last upstream in this pass.
     pub(crate) bereft: Vec<IdentityId>,
     pub(crate) timers: Timers<Timer>,
@@ -139,7 +136,6 @@ impl Shard {
             fingerprints: Fingerprints::new(seed),
             texts: Texts::new(seed, limits.texts_max, limits.texts_bytes_max),
             library: Library::new(seed),
-            verifiers: fast_map(seed),
             bereft: Vec::new(),
             timers: Timers::new(Instant(0)),
             pieces: Vec::new(),

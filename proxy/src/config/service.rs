@@ -139,8 +139,8 @@ impl Service {
     }
 
     fn warn_verifiers(&self, problems: &mut Problems) {
-        let is_verifier = |secret: &&Secret| matches!(secret, Secret::Scram(_));
-        let count = self.users.by_name.values().filter(is_verifier).count();
+        let is_verifier = |(_, secret): &(&[u8], &Secret)| matches!(secret, Secret::Scram(_));
+        let count = self.users.iter().filter(is_verifier).count();
         if count > 0 {
             let message = format!(
                 "service {:?}: {count} of its users have SCRAM verifiers, with which the proxy can \

@@ -20,9 +20,7 @@ const SCRAM_PREFIX: &[u8] = b"SCRAM-SHA-256$";
 
 /// Reads a whole users file, line by line, so that one bad line does not hide another.
 pub fn parse(name: &Arc<str>, bytes: &[u8], problems: &mut Problems) -> Users {
-    let mut users = Users {
-        by_name: BTreeMap::new(),
-    };
+    let mut users = BTreeMap::new();
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let place = Place {
             source: name.clone(),
@@ -41,11 +39,16 @@ pub fn parse(name: &Arc<str>, bytes: &[u8], problems: &mut Problems) -> Users {
             ),
         }
     }
-    users
+    Users::new(users)
 }
 
 /// Takes one user in.
-fn add(entry: Entry, place: Place, users: &mut Users, problems: &mut Problems) {
+fn add(
+    entry: Entry,
+    place: Place,
+    users: &mut BTreeMap<Box<[u8]>, Secret>,
+    problems: &mut Problems,
+) {
     let user = String::from_utf8_lossy(&entry.user).into_owned();
     if entry.secret.is_empty() {
         let message = format!("user {user:?} has an empty secret and cannot log in");
@@ -56,7 +59,7 @@ fn add(entry: Entry, place: Place, users: &mut Users, problems: &mut Problems) {
         let hint = "copy rolpassword from pg_authid as it is: SCRAM-SHA-256$iterations:salt$keys";
         return problems.error(place, message, hint);
     };
-    if users.by_name.insert(entry.user.into(), secret).is_some() {
+    if users.insert(entry.user.into(), secret).is_some() {
         problems.warn(
             place,
             format!("user {user:?} stands here twice"),
@@ -110,11 +113,11 @@ mod tests {
         );
         let (users, problems) = read(&text);
         assert_eq!(problems, Vec::<String>::new());
-        let secret = |name: &str| users.by_name.get(name.as_bytes()).unwrap();
+        let secret = |name: &str| users.secret(name.as_bytes()).unwrap();
         assert!(*secret("a") == Secret::Plain(b"pass".as_slice().into()));
         assert!(*secret("b") == Secret::Md5(hash.into()));
         assert!(*secret("c") == Secret::Scram(VERIFIER.into()));
-        assert_eq!(users.by_name.len(), 3);
+        assert_eq!(users.iter().count(), 3);
     }
 
     #[test]
@@ -123,9 +126,8 @@ mod tests {
             read("\"a\" \"md5 is weak\"\n\"b\" \"md5X123456789abcdef0123456789abcdef\"");
         assert!(
             users
-                .by_name
-                .values()
-                .all(|secret| matches!(secret, Secret::Plain(_)))
+                .iter()
+                .all(|(_, secret)| matches!(secret, Secret::Plain(_)))
         );
     }
 
@@ -133,7 +135,7 @@ mod tests {
     fn undoubles_quotes_when_a_field_has_them() {
         let (users, problems) = read("\"o\"\"neil\" \"a\"\"b\"\"\"\n");
         assert_eq!(problems, Vec::<String>::new());
-        let secret = users.by_name.get(b"o\"neil".as_slice()).unwrap();
+        let secret = users.secret(b"o\"neil").unwrap();
         assert!(*secret == Secret::Plain(b"a\"b\"".as_slice().into()));
     }
 
@@ -156,6 +158,6 @@ mod tests {
             ]
         );
         assert!(problems.iter().all(|problem| !problem.contains("hidden")));
-        assert_eq!(users.by_name.len(), 1);
+        assert_eq!(users.iter().count(), 1);
     }
 }

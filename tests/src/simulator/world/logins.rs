@@ -2,6 +2,7 @@
 //!
 //! Knows users and passwords. Invariant: a client that knows its password gets in, whoever asks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use manifold_core::auth::{self, Auth, Secret};
@@ -40,14 +41,14 @@ impl Logins {
         } else {
             prng.weighted(&[5, 1, 3, 1])
         };
-        let mut file = auth::Users::default();
+        let mut file = BTreeMap::new();
         for user in ["app", "other"] {
             let password = format!("secret of {user}");
             let (asked, faced) = match kind {
                 0 | 1 => (Asks::Nothing, Asks::Nothing),
                 2 => {
                     let (secret, asked, faced) = draw_secret(prng, user, &password);
-                    file.by_name.insert(user.as_bytes().into(), secret);
+                    file.insert(Box::from(user.as_bytes()), secret);
                     (asked, faced)
                 }
                 _ => {
@@ -61,7 +62,7 @@ impl Logins {
             logins.faced.insert(user.to_owned(), (faced, password));
         }
         logins.auth = [Auth::Relay, Auth::Trust, Auth::Users, Auth::Relay][kind];
-        logins.file = Arc::new(file);
+        logins.file = Arc::new(auth::Users::new(file));
         logins
     }
 

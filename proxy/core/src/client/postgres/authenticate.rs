@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use manifold_protocols::postgres::authentication::md5::Hash;
 use manifold_protocols::postgres::authentication::scram::{
-    Exchange, ITERATIONS, Keys, MECHANISM, Verdict, Verifier,
+    Exchange, Keys, MECHANISM, Verdict, Verifier,
 };
 use manifold_protocols::postgres::backend::{
     encode_authentication_md5, encode_authentication_sasl, encode_authentication_sasl_continue,
@@ -24,7 +24,6 @@ use manifold_protocols::postgres::backend::{
 };
 use manifold_protocols::postgres::frame::{HEADER_LEN, decode_frontend_header};
 use manifold_protocols::postgres::frontend::{decode_password, decode_sasl_initial};
-use sha2::{Digest, Sha256};
 
 use crate::auth::{Auth, Credential, Opening, Password, Secret, Users};
 use crate::client::postgres::errors::Refusal;
@@ -60,18 +59,6 @@ pub enum Answer {
     /// A further message of the mechanism.
     SaslResponse,
 }
-
-/// A verifier derived from a password, or made up for a user who does not exist. Deriving costs
-/// milliseconds; for either kind of user it is done once.
-#[derive(Debug)]
-pub struct Derived {
-    /// What it was derived from, `None` for a user who does not exist.
-    secret: Option<Secret>,
-    verifier: Verifier,
-}
-
-/// Derived verifiers remembered, at most; then all are derived anew.
-const DERIVED_MAX: usize = 10_000;
 
 impl Client {
     /// Whether a password message is awaited.
@@ -176,7 +163,8 @@ impl Shard {
             encode_authentication_md5(self.conns.write(conn), salt);
             Login::Md5(hash, salt)
         } else {
-            let exchange = self.exchange(service, &user, secret);
+            let random = self.random_bytes();
+            let exchange = self.services[service.index()].users.exchange(&user, random);
             encode_authentication_sasl(self.conns.write(conn), &[MECHANISM]);
             Login::ScramFirst(Box::new(exchange))
         };
@@ -188,7 +176,6 @@ impl Shard {
     /// file has now; who is gone from it keeps the sessions that there are.
     pub(crate) fn take_users(&mut self, service: ServiceId, users: Arc<Users>) {
         self.services[service.index()].users = users;
-        self.verifiers.retain(|(of, _), _| *of != service);
         let of = self.identities.iter();
         let of = of.filter(|(_, it)| {
             it.service == service && matches!(it.opening, Opening::WithSecret(_))
@@ -210,66 +197,7 @@ impl Shard {
     }
 
     fn secret_of(&self, service: ServiceId, user: &[u8]) -> Option<Secret> {
-        self.services[service.index()]
-            .users
-            .by_name
-            .get(user)
-            .cloned()
-    }
-
-    /// An exchange that checks this user, whether it exists or not.
-    fn exchange(&mut self, service: ServiceId, user: &[u8], secret: Option<Secret>) -> Exchange {
-        let random = self.random_bytes();
-        if let Some(Secret::Scram(text)) = &secret
-            && let Ok(verifier) = Verifier::decode(text.as_bytes())
-        {
-            return Exchange::new(verifier, random);
-        }
-        let seed = self.mock_seed();
-        let verifier = self.derived(service, user, &secret, &seed);
-        match secret {
-            Some(Secret::Plain(_)) => Exchange::new(verifier, random),
-            _ => Exchange::mock(user, &seed, random),
-        }
-    }
-
-    /// The verifier of a user whose password is known, or of one who does not exist: both are
-    /// derived, so that the time tells nothing.
-    fn derived(
-        &mut self,
-        service: ServiceId,
-        user: &[u8],
-        secret: &Option<Secret>,
-        seed: &[u8; 32],
-    ) -> Verifier {
-        let key = (service, Box::from(user));
-        if let Some(known) = self.verifiers.get(&key)
-            && known.secret == *secret
-        {
-            return known.verifier.clone();
-        }
-        let password: &[u8] = match secret {
-            Some(Secret::Plain(password)) => password,
-            _ => seed,
-        };
-        let verifier = Verifier::derive(password, &Verifier::salt_of(user, seed), ITERATIONS);
-        if self.verifiers.len() >= DERIVED_MAX {
-            self.verifiers.clear();
-        }
-        let derived = Derived {
-            secret: secret.clone(),
-            verifier: verifier.clone(),
-        };
-        self.verifiers.insert(key, derived);
-        verifier
-    }
-
-    /// What salts start from, so that they are the same at every try.
-    fn mock_seed(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(b"salts of users");
-        hash.update(self.seed.to_le_bytes());
-        hash.finalize().into()
+        self.services[service.index()].users.secret(user).cloned()
     }
 
     /// Bytes that cannot be foreseen and never repeat.

@@ -30,9 +30,7 @@ fn users(secrets: &[(&str, Secret)]) -> Users {
     let by_name = secrets
         .iter()
         .map(|(name, secret)| (name.as_bytes().into(), secret.clone()));
-    Users {
-        by_name: by_name.collect(),
-    }
+    Users::new(by_name.collect())
 }
 
 fn plain(password: &str) -> Secret {
@@ -384,6 +382,28 @@ fn treats_unknown_user_like_wrong_password() {
     assert_eq!((salt(0), salt(1)), (salt(2), salt(3)));
     assert_ne!(salt(0), salt(1));
     assert_eq!(stage.sessions.len(), 0, "the node hears of neither");
+}
+
+#[test]
+fn shows_the_same_salts_after_a_restart() {
+    let verifier = scram("stored secret", b"0123456789abcdef");
+    let salts = |seed: u64, password: &str, stored: &Secret| {
+        let listed = users(&[("clear", plain(password)), ("stored", stored.clone())]);
+        let mut stage = Stage::new(Auth::Users, listed, 8, &ASKING);
+        stage.shard.seed = seed;
+        ["nobody", "clear", "stored"].map(|name| {
+            let client = stage.login(name, "x");
+            let text = String::from_utf8(stage.clients[client].sasl[0].clone()).unwrap();
+            text.split(',').nth(1).unwrap().to_owned()
+        })
+    };
+    let before = salts(1, "clear secret", &verifier);
+    assert_eq!(salts(2, "clear secret", &verifier), before);
+    // Nothing about a password can be learned from them.
+    assert_eq!(salts(2, "another", &verifier), before);
+    // They cannot be foreseen by who does not know the file.
+    let other = salts(2, "clear secret", &scram("other", b"fedcba9876543210"));
+    assert!(other.iter().zip(&before).all(|(one, other)| one != other));
 }
 
 #[test]
