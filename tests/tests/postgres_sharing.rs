@@ -262,3 +262,40 @@ fn keeps_settings_of_50_clients_apart() {
         });
     }
 }
+
+#[test]
+fn serves_others_while_a_shared_read_waits_for_a_lock() {
+    for connections_max in [1, 3] {
+        let node = Node::shared();
+        let options = ProxyOptions {
+            connections_max,
+            ..Default::default()
+        };
+        for place in places(node, &options) {
+            let database = node.database();
+            let mut direct = node.admin(&database);
+            direct.query("create table t as select 7 as v");
+            let login = Login::new("postgres", &database);
+            let mut all: Vec<Wire> = (0..8)
+                .map(|_| Wire::login(&place.target, &login).expect("a login"))
+                .collect();
+            // Both texts earn their place in a shared pipe.
+            for wire in &mut all {
+                assert_eq!(wire.value("select v from t"), "7");
+                assert_eq!(wire.value("select 8"), "8");
+            }
+            direct.query("begin; lock table t in access exclusive mode");
+            let (stuck, others) = all.split_at_mut(1);
+            stuck[0].send(&query("select v from t"));
+            for wire in &mut *others {
+                wire.send(&query("select 8"));
+            }
+            for wire in &mut *others {
+                let reply = wire.until_ready(1);
+                assert_eq!(reply.value(), "8", "{connections_max} connections");
+            }
+            direct.query("commit");
+            assert_eq!(stuck[0].until_ready(1).value(), "7");
+        }
+    }
+}

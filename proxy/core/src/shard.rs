@@ -371,10 +371,12 @@ impl Shard {
         if !self.clients.is_empty() {
             self.check_catalogs();
         }
+        self.adapt_active_sets();
         for index in 0..self.services.len() {
             let service = self.services[index].id;
             self.drop_stale_places(service);
             self.end_long_waits(service);
+            self.relieve_stalled(service);
             self.close_idle(service);
             if self.services[index].permits.is_wanted_elsewhere() {
                 self.give_up_free(service);

@@ -64,6 +64,18 @@ impl History {
     }
 }
 
+/// Texts that take longer than this at the node are Tail.
+pub const SLOW_NANOS: u32 = 5_000_000;
+
+impl History {
+    /// It was ended because it took longer than `nanos`: slow, whatever it was before.
+    pub fn note_slow(&self, nanos: u64) {
+        let nanos = u32::try_from(nanos).unwrap_or(u32::MAX).max(2 * SLOW_NANOS);
+        self.nanos.set(self.nanos.get().max(nanos));
+        self.count.set(self.count.get().max(1));
+    }
+}
+
 /// A moving average over about eight values.
 fn average(old: u32, new: u32) -> u32 {
     ((u64::from(old) * 7 + u64::from(new)) / 8) as u32

@@ -1,7 +1,10 @@
 //! Connections to nodes: who may use which (`schedule`), and one folder a protocol for what is said
 //! on them.
 
+pub mod active;
 pub mod errands;
 pub mod postgres;
+pub mod pressure;
 pub mod room;
 pub mod schedule;
+pub mod stall;

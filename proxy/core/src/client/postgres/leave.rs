@@ -95,7 +95,9 @@ impl Shard {
         }
         let upstream = &self.upstreams[target];
         let is_alone = upstream.tail == Some(id) || client.lease.is_some();
-        if is_alone && upstream.pipe.iter().any(|one| one.client() == Some(id)) {
+        let mut mine = upstream.pipe.iter().filter(|one| one.client() == Some(id));
+        // A write runs to its end, as it would on a connection of the client's own.
+        if is_alone && mine.next().is_some_and(|one| !one.writes) {
             self.forward_cancel(target);
         } else {
             self.settle_upstream(target);

@@ -77,6 +77,8 @@ pub struct Client {
     pub skipping: Option<usize>,
     /// How often the request that is to be answered next has been sent again.
     pub retries: u8,
+    /// How often its unanswered requests have been taken back from behind a stalled head.
+    pub reissues: u8,
     /// Reading is paused until there is room again.
     pub is_paused: bool,
     /// A request in flight makes its upstream forget all statements: the next one waits for it.
@@ -217,6 +219,7 @@ impl Client {
             streaming: 0,
             skipping: None,
             retries: 0,
+            reissues: 0,
             is_paused: false,
             is_barred: false,
             status: Status::Idle,

@@ -329,7 +329,9 @@ impl Shard {
             return None;
         };
         let upstream = &self.upstreams[chosen];
-        if !upstream.pipe.is_empty() && self.lanes[lane].upstreams.len() < self.lanes[lane].active {
+        if !upstream.pipe.is_empty()
+            && self.lanes[lane].upstreams.len() < self.lanes[lane].active.size()
+        {
             self.lanes_to_grow.push(lane);
         }
         if demand.class != Class::Share {

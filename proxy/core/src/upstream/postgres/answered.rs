@@ -65,7 +65,13 @@ impl Shard {
         match head.owner {
             Requester::Abandoned => {}
             Requester::Chore(chore) => self.finish_chore(id, chore, head.is_failed),
-            Requester::Client(client) => self.finish_request(id, client, &head, status),
+            Requester::Client(client) => {
+                if !head.is_leased {
+                    let lane = self.upstreams[id].lane;
+                    self.lanes[lane].active.note_answered();
+                }
+                self.finish_request(id, client, &head, status);
+            }
         }
         if let Some(upstream) = self.upstreams.get_mut(id) {
             upstream.reported.clear();
@@ -145,6 +151,7 @@ impl Shard {
         };
         client.in_flight -= 1;
         client.retries = 0;
+        client.reissues = 0;
         client.status = status;
         client.is_barred &= client.in_flight > 0;
         client.input.drop_answered(head.len);

@@ -72,6 +72,8 @@ pub struct Upstream {
     pub holder: Option<ClientId>,
     /// Takes no new shared requests, so that it becomes free for somebody who needs it alone.
     pub is_held_back: bool,
+    /// Its head is late: nobody else joins until it is answered.
+    pub is_stalled: bool,
     /// How many cancels are on their way to it: nothing new until they have landed.
     pub fences: u32,
     /// A cancel landed while a client held it: nobody else gets it before it has had its effect.
@@ -176,6 +178,7 @@ impl Upstream {
             tail: None,
             holder: None,
             is_held_back: false,
+            is_stalled: false,
             fences: 0,
             needs_fence: false,
             is_soiled: false,
@@ -241,6 +244,7 @@ impl Upstream {
             && self.tail.is_none()
             && self.fences == 0
             && !self.is_soiled
+            && !self.is_stalled
             && !self.is_held_back
             && !self.is_on_trial
             && !self.is_draining
@@ -286,6 +290,7 @@ impl Upstream {
     /// Takes the answered head out of the pipe.
     pub fn pop(&mut self) -> Expectation {
         let head = self.pipe.pop_front().expect("what is answered was sent");
+        self.is_stalled = false;
         self.expected_nanos -= u64::from(head.expected_nanos);
         head
     }

@@ -1,0 +1,59 @@
+//! What lanes' active sets are adapted by: how deep the pipes are and how slow their heads.
+//!
+//! Looks at lanes and pipes and changes neither, except for the active sets' sizes. Invariant: a
+//! lane is never given more upstreams than `connections_max`.
+
+use crate::ids::LaneId;
+use crate::shard::Shard;
+use crate::upstream::active::Pressure;
+use crate::upstream::postgres::Upstream;
+
+/// A head that has taken so long holds up those behind it: then one more upstream is used at once.
+const SLOW_HEAD_NANOS: u64 = 5_000_000;
+
+impl Shard {
+    /// Lets every lane find out how many upstreams serve it best. Called now and then.
+    pub(crate) fn adapt_active_sets(&mut self) {
+        let all: Vec<LaneId> = self.lanes.iter().map(|(id, _)| id).collect();
+        for id in all {
+            if self.lanes.get(id).is_none() {
+                // It gave its last upstream to a lane that grew.
+                continue;
+            }
+            let pressure = self.pressure(id);
+            let lane = &self.lanes[id];
+            let service = self.identities[lane.identity].service;
+            let size_max = self.services[service.index()].permits.connections_max() as usize;
+            let lane = &mut self.lanes[id];
+            let before = lane.active.size();
+            lane.active.adapt(self.now, pressure, size_max);
+            if lane.active.size() > before {
+                self.grow(id);
+            }
+        }
+    }
+
+    /// How a lane's shared requests fare.
+    fn pressure(&self, id: LaneId) -> Pressure {
+        let lane = &self.lanes[id];
+        let mut pipes = lane.upstreams.iter().map(|&id| &self.upstreams[id]);
+        let is_deep = |upstream: &Upstream| upstream.pipe.len() > 1 && upstream.tail.is_none();
+        let is_slow = |upstream: &Upstream| {
+            upstream.is_stalled
+                || (is_deep(upstream)
+                    && self.now.nanos_since(upstream.head_since) > SLOW_HEAD_NANOS)
+        };
+        if lane.shared.is_empty() && !pipes.clone().any(is_deep) {
+            return Pressure::None;
+        }
+        let shared = pipes
+            .clone()
+            .filter(|it| it.takes_shared() || it.is_stalled);
+        if shared.clone().count() >= lane.active.size()
+            && pipes.all(|it| !it.takes_shared() || is_slow(it))
+        {
+            return Pressure::Stuck;
+        }
+        Pressure::Busy
+    }
+}
