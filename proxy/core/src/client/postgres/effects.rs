@@ -7,15 +7,12 @@ use std::rc::Rc;
 use crate::client::postgres::examine::Examined;
 use crate::profile::{Class, Profile};
 use crate::proof::{Reason, Statement as Proven};
-use crate::texts::Text;
+use crate::texts::{SLOW_NANOS, Text};
 use crate::upstream::postgres::pipe::{Resetting, SessionChange};
 use crate::upstream::schedule::Demand;
 
 /// Replies above this size make a text Tail: nobody else waits behind them.
 const BIG_REPLY_BYTES: u32 = 64 << 10;
-
-/// Texts that take longer than this at the node are Tail.
-const SLOW_NANOS: u32 = 5_000_000;
 
 impl Examined {
     pub(super) fn new(len: usize) -> Self {

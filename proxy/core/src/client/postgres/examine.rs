@@ -23,7 +23,7 @@ use crate::profile::{Class, Profile};
 use crate::proof::Reason;
 use crate::shard::Shard;
 use crate::stats::Stats;
-use crate::texts::{Lookup, SLOW_NANOS, Text, Texts};
+use crate::texts::{Lookup, Text, Texts};
 use crate::upstream::postgres::pipe::{Resetting, SessionChange};
 use crate::upstream::schedule::Demand;
 
