@@ -27,7 +27,7 @@ const EXIT_INTERRUPTED: i32 = 130;
 /// Serves until told to stop.
 pub fn serve(options: Options) -> ExitCode {
     let (config, problems) = options.load();
-    let Some(config) = config else {
+    let Some(mut config) = config else {
         let is_error = |problem: &&Problem| problem.severity == Severity::Error;
         problems
             .iter()
@@ -47,7 +47,7 @@ pub fn serve(options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match start(&config) {
+    match start(&mut config) {
         Ok(started) => finish(&config, control, started, logging),
         Err(message) => {
             eprintln!("{message}");
@@ -66,7 +66,7 @@ struct Started {
 }
 
 /// Starts everything, or says in words why not.
-fn start(config: &Config) -> Result<Started, String> {
+fn start(config: &mut Config) -> Result<Started, String> {
     let connections: Vec<_> = config.services.iter().map(|s| s.connections_max).collect();
     let plan = Plan::new(config.shards, &connections);
     descriptors::raise(config, &plan);

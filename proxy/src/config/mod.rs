@@ -81,6 +81,8 @@ pub struct Config {
     pub control: Option<SocketAddr>,
     /// The bounds; `clients_max` over all shards.
     pub limits: Limits,
+    /// Whether somebody has asked for just so many clients.
+    pub is_clients_max_asked: bool,
     /// What is served.
     pub services: Vec<Service>,
 }
@@ -97,6 +99,7 @@ impl Default for Config {
             drain_time_max: DRAIN_TIME_MAX_DEFAULT,
             control: None,
             limits: Limits::default(),
+            is_clients_max_asked: false,
             services: Vec::new(),
         }
     }
@@ -160,6 +163,7 @@ impl Config {
         }
         if let Some(limits) = section.take_table("limits", problems) {
             let at = table.get("limits").map_or(0..0, |value| value.span());
+            self.is_clients_max_asked = limits.contains_key("clients_max");
             self.limits = limits::read(source, limits, source.place(&at), problems);
         }
         for (place, table) in section.take_tables("service", problems) {

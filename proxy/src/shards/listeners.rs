@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use manifold_core::ids::ListenerId;
 use manifold_drivers::{ListenAddress, Listener, bind};
@@ -17,6 +19,9 @@ use crate::config::{Listen, Service};
 
 /// Connections that the kernel completes before a shard has accepted them.
 const BACKLOG: i32 = 4_096;
+
+/// How long an address that is taken is tried again.
+const TAKEN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Who may connect to a unix socket: everybody, as with PostgreSQL's own; logins decide.
 const UNIX_MODE: u32 = 0o777;
@@ -56,6 +61,21 @@ impl BindError {
                  has to be writable"
             }
             _ => "",
+        }
+    }
+}
+
+/// Binds an address. One that is taken is tried again for a moment: the kernel lets go of an
+/// io_uring, and of what it listens on, only some time after its process has been killed, and
+/// whoever starts the next process at once would find the address taken by nobody.
+fn bind_patiently(wanted: &ListenAddress) -> io::Result<Listener> {
+    let until = Instant::now() + TAKEN_TIME_MAX;
+    loop {
+        match bind(wanted, false, BACKLOG) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(TAKEN_TIME_MAX / 50);
+            }
+            done => return done,
         }
     }
 }
@@ -105,7 +125,7 @@ impl Listeners {
         };
         // Not with SO_REUSEPORT at first: it would share the address with another process of the
         // same user, and take half of its clients, without a word.
-        let first = bind(&wanted, false, BACKLOG)?;
+        let first = bind_patiently(&wanted)?;
         let address = first.address()?;
         if let ListenAddress::Unix(path) = &address {
             fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;

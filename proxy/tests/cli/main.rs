@@ -8,6 +8,7 @@ mod stage;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -371,4 +372,35 @@ fn shows_its_counters_over_http_where_asked_to() {
         "{}",
         taken.stderr
     );
+}
+
+#[test]
+fn replaces_the_socket_of_a_killed_proxy_and_leaves_that_of_a_live_one() {
+    let folder = Folder::new("stale");
+    let socket = folder.path(".s.PGSQL.6432");
+    let service = format!("unix:{socket}=127.0.0.1:1");
+    // Killed, not ended: its socket stays.
+    drop(Running::start(&["--postgres", &service]));
+    let mode = |path: &str| {
+        let data = std::fs::symlink_metadata(path).expect("a socket is there");
+        data.permissions().mode() & 0o777
+    };
+    assert_eq!(
+        mode(&socket),
+        0o777,
+        "everybody may connect, as to PostgreSQL's own"
+    );
+    let mut live = Running::start(&["--postgres", &service]);
+    assert_eq!(mode(&socket), 0o777);
+    let other = run(&["serve", "--postgres", &service]);
+    assert_ne!(other.code, 0);
+    let said = &other.stderr;
+    assert!(
+        said.contains(&socket) && said.contains("another process listens there"),
+        "{said}"
+    );
+    std::os::unix::net::UnixStream::connect(&socket).expect("the live one is still there");
+    live.signal(Signal::TERM);
+    assert_eq!(live.wait(), 0);
+    assert!(!std::path::Path::new(&socket).exists());
 }
