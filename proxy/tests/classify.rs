@@ -253,3 +253,64 @@ fn keeps_version_under_traffic_and_maintenance() {
         assert_eq!(version(), before, "{text}");
     }
 }
+
+#[test]
+fn reads_catalog_while_tables_are_locked() {
+    let node = node();
+    node.run("postgres", "postgres", "CREATE DATABASE held");
+    node.run("held", "postgres", SCHEMA);
+    node.run(
+        "held",
+        "postgres",
+        "CREATE TABLE free (id serial, a int CHECK (a > 0));
+         CREATE TABLE plain (id serial, a int DEFAULT 7);
+         CREATE TABLE tested (a int CHECK (a > 0));
+         CREATE TABLE made (a int, b int GENERATED ALWAYS AS (a + 1) STORED);
+         CREATE TABLE found (a int); CREATE INDEX ON found ((a + 1)) WHERE a > 1;
+         CREATE TABLE parted (a int) PARTITION BY RANGE ((a + 1));
+         CREATE TABLE counted (a int, b int); CREATE STATISTICS s ON (a + 1), b FROM counted;
+         CREATE TABLE seen (a int); CREATE VIEW seeing AS SELECT a + 1 AS b FROM seen;
+         CREATE VIEW shown AS SELECT 1 AS a;
+         CREATE FUNCTION seer() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM seen; END",
+    );
+    let is_partial = |lines: &str| lines.lines().any(str::is_empty);
+    assert!(!is_partial(&node.run("held", "visitor", CATALOG_QUERY)));
+    let mut holder = node.session("held", "postgres");
+    for (lock, spoiled) in [
+        ("LOCK plain", ""),
+        ("TRUNCATE tested", "SELECT * FROM tested"),
+        ("TRUNCATE made", "SELECT * FROM made"),
+        ("TRUNCATE found", "SELECT * FROM found"),
+        ("LOCK parted", "INSERT INTO parted VALUES (1)"),
+        ("TRUNCATE counted", "SELECT * FROM counted"),
+        ("LOCK seen", "SELECT * FROM seeing"),
+        ("LOCK seen", "SELECT seer()"),
+        (
+            "ALTER VIEW shown SET (security_barrier)",
+            "SELECT * FROM shown",
+        ),
+        ("ALTER TABLE watched ADD COLUMN more int", ""),
+    ] {
+        holder.send(&format!("BEGIN; {lock};"));
+        // It would wait for the holder, until its own time limit ended it.
+        let lines = node.run("held", "visitor", CATALOG_QUERY);
+        let catalog = Catalog::from_lines(lines.as_bytes()).expect("the catalog can be read");
+        assert_eq!(is_partial(&lines), !spoiled.is_empty(), "{lock}");
+        if !spoiled.is_empty() {
+            let verdict = judge(spoiled.as_bytes(), Some(&catalog));
+            let word = word(&verdict.statements[0]);
+            assert!(
+                ["opaque:Relation", "opaque:Object"].contains(&&*word),
+                "{lock}: {spoiled}: {word}"
+            );
+        }
+        check(
+            &catalog,
+            &[
+                ("SELECT * FROM free", "read"),
+                ("INSERT INTO plain VALUES (1)", "write"),
+            ],
+        );
+        holder.send("ROLLBACK;");
+    }
+}

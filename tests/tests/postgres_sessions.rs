@@ -413,3 +413,25 @@ fn leaves_nothing_that_outlasts_discard_to_the_next_session() {
         assert_eq!(schema.value(), "0", "a temporary schema stayed");
     });
 }
+
+#[test]
+fn answers_everybody_while_a_transaction_holds_a_table() {
+    compare_with(&Setup::connections(4), |stage| {
+        let mut a = stage.client("a");
+        let mut b = stage.client("b");
+        a.query(stage, "create table t (a int check (a > 0), b int)");
+        a.query(stage, "create view v as select a + 1 as a from t");
+        for round in 1..=3 {
+            a.query(stage, "begin; lock table t in access exclusive mode");
+            // The catalog has to be read again, and what it is made of names the table.
+            b.query(stage, &format!("create table o{round} (a int)"));
+            let counted = b.query(stage, &format!("select count(*) as n{round} from o{round}"));
+            assert_eq!(counted.value(), "0");
+            let insert = format!("insert into t values ({round}, 2) returning b as b{round}");
+            assert_eq!(a.query(stage, &insert).value(), "2");
+            a.query(stage, "commit");
+            let total = b.query(stage, &format!("select count(*) as m{round} from v"));
+            assert_eq!(total.value(), round.to_string());
+        }
+    });
+}

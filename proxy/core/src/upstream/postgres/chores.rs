@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use manifold_protocols::postgres::backend::columns;
+use manifold_protocols::postgres::backend::{Fields, columns};
 use manifold_protocols::postgres::frontend;
 
 use crate::client::postgres::Waiting;
@@ -26,6 +26,9 @@ const CHECK_NANOS: u64 = 1_000_000_000;
 
 /// How soon it is looked at after something unproven ran.
 const CHECK_SUSPECT_NANOS: u64 = 200_000_000;
+
+/// The node's word for a lock that was not to be had in `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &[u8] = b"55P03";
 
 impl Shard {
     /// Puts a request of our own, in the simple protocol, into a pipe.
@@ -356,6 +359,11 @@ impl Shard {
             .pipe
             .front()
             .expect("an error answers a request");
+        let is_locked = Fields::decode(body).is_ok_and(|it| it.sqlstate() == LOCK_NOT_AVAILABLE);
+        if matches!(head.owner, Requester::Chore(Chore::Catalog(_))) && is_locked {
+            let database = self.identities[self.upstreams[id].identity].database;
+            self.databases[database.index()].is_outdated = true;
+        }
         if let Requester::Chore(Chore::Trial(client, ..)) = head.owner
             && let Some(found) = self.clients.get(client)
         {
@@ -406,6 +414,15 @@ impl Shard {
         known.catalog = Catalog::Learning;
         known.learning += 1;
         known.checked_at = self.now;
+        if lines
+            .split(|&byte| byte == b'\n')
+            .rev()
+            .skip(1)
+            .any(<[u8]>::is_empty)
+        {
+            // Partial: the next look at the version finds another than this.
+            known.version = Some(Box::default());
+        }
         let lines = if is_failed { Vec::new() } else { lines };
         self.conns
             .operations
