@@ -189,6 +189,11 @@ fn checks_clients_against_a_users_file() {
             assert_eq!(other.value("select 1"), "1");
             let wrong = enter(&place.target, user, "wrong").expect_err("a wrong password");
             assert_eq!(wrong.0, "28P01");
+            // In the words of the node, which asks all of them but one.
+            if user != "trusted" {
+                let direct = enter(&node().target(), user, "wrong").expect_err("wrong");
+                assert_eq!(wrong, direct);
+            }
         }
         // Who is unknown is told what who is wrong is told.
         let unknown = enter(&place.target, "nobody_known", "x").expect_err("unknown");
