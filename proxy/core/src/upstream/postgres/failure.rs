@@ -18,8 +18,13 @@ use crate::upstream::postgres::pipe::{Chore, Expectation, Requester};
 use crate::upstream::postgres::replies::Broken;
 use crate::upstream::postgres::{State, Upstream};
 
-/// A request is sent again at most so often, unless it certainly never started.
+/// A request is sent again at most so often, unless it certainly never started: it may be what the
+/// node dies of.
 const RETRIES_MAX: u8 = 1;
+
+/// And at most so often if each time somebody ended the node's processes: all upstreams may have
+/// been ended at once.
+const RETRIES_SHUTDOWN_MAX: u8 = 16;
 
 /// What is known about how far a request got.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -148,7 +153,12 @@ impl Shard {
         };
         let mine = || fates.iter().filter(move |(owner, ..)| *owner == id);
         let worst = mine().map(|(_, fate, _)| *fate).max().unwrap_or(Fate::Lost);
-        let is_tired = client.retries >= RETRIES_MAX
+        let retries_max = if end.is_shutdown {
+            RETRIES_SHUTDOWN_MAX
+        } else {
+            RETRIES_MAX
+        };
+        let is_tired = client.retries >= retries_max
             && mine().any(|(_, _, one)| one.begins_at < end.given_total);
         let is_whole_lease = mine().count() == 1 && mine().all(|(_, _, one)| one.len > 0);
         let may_retry = client.lease.is_none()
