@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use manifold_tests::harness::node::{bin, cache};
 use manifold_tests::harness::process::{run, wait_for};
-use manifold_tests::harness::{Node, Place, ProxyOptions, Target, places};
+use manifold_tests::harness::{Folder, Node, NodeOptions, Place, ProxyOptions, Target, places};
 
 /// How long one suite may take.
 const SUITE_MAX: Duration = Duration::from_secs(120);
@@ -248,6 +248,40 @@ fn serves_psycopg() {
             .arg(conninfo(place, database));
         python
     });
+}
+
+#[test]
+fn serves_psycopg_with_passwords_over_two_shards() {
+    install();
+    let node = Node::start(&NodeOptions {
+        access: vec!["host all app all scram-sha-256".to_owned()],
+        ..Default::default()
+    });
+    node.execute("create role app superuser login password 'secret of app'");
+    let folder = Folder::new("users");
+    let file = folder.join("userlist.txt");
+    fs::write(&file, "\"app\" \"secret of app\"\n").expect("ours to write");
+    let users = vec![
+        "auth = \"users\"".to_owned(),
+        format!("users = \"{}\"", file.display()),
+    ];
+    for service in [Vec::new(), users] {
+        let options = ProxyOptions {
+            shards: 2,
+            connections_max: 16,
+            service,
+            ..Default::default()
+        };
+        for place in places(&node, &options) {
+            let mut python = command(cache().join("python/bin/python"));
+            python.arg(suite("psycopg_suite.py")).arg(format!(
+                "host=127.0.0.1 port={} user=app password='secret of app' dbname={}",
+                port(&place),
+                node.database()
+            ));
+            succeed(&place, python);
+        }
+    }
 }
 
 #[test]
