@@ -46,3 +46,83 @@ fn repeats_every_step_when_seed_is_equal() {
     let [one, two] = [3, 4].map(|seed| simulate(seed, Setup::DIRECT).unwrap().hash);
     assert_ne!(one, two);
 }
+
+/// A seed that failed once.
+fn check(seed: u64) {
+    run([seed].into_iter(), Setup::of);
+}
+
+#[test]
+fn plans_a_statement_anew_when_it_follows_ddl_of_its_client() {
+    check(9);
+}
+
+#[test]
+fn reports_startup_values_when_reset_follows_what_opaque_text_set() {
+    check(32);
+}
+
+#[test]
+fn answers_in_order_when_a_wait_ends_behind_requests_in_flight() {
+    check(186);
+}
+
+#[test]
+fn skips_to_sync_when_messages_with_flush_are_refused() {
+    check(913);
+}
+
+#[test]
+fn spares_later_requests_when_a_cancel_is_slow() {
+    check(183);
+}
+
+#[test]
+fn spares_later_requests_when_a_cancel_crosses_shards() {
+    check(764);
+}
+
+#[test]
+fn shares_no_upstream_when_settings_are_tried_on_it() {
+    check(565);
+}
+
+#[test]
+fn wipes_session_when_client_of_a_set_has_gone() {
+    check(86);
+}
+
+#[test]
+fn names_statements_as_the_client_does_when_the_node_refuses_them() {
+    check(298);
+}
+
+#[test]
+fn finds_no_unnamed_statement_when_it_is_another_clients() {
+    check(103);
+}
+
+#[test]
+fn keeps_statement_when_the_request_that_evicts_it_uses_it() {
+    check(193);
+}
+
+#[test]
+fn keeps_unnamed_statement_when_a_leased_session_is_asked_its_settings() {
+    check(350);
+}
+
+#[test]
+fn delivers_last_replies_when_a_client_has_closed_its_half() {
+    check(835);
+}
+
+#[test]
+fn answers_last_requests_when_a_client_leaves_while_statements_are_prepared() {
+    check(36);
+}
+
+#[test]
+fn ends_connections_when_accepting_has_stopped() {
+    check(143);
+}

@@ -20,7 +20,7 @@ use core::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::auth::Users;
-use crate::ids::{ConnId, DatabaseId, ListenerId, ServiceId, ShardId};
+use crate::ids::{ClientId, ConnId, DatabaseId, ListenerId, ServiceId, ShardId};
 use crate::proof::Verdict;
 
 /// A socket that the driver has accepted and the core has not adopted yet, by the driver's own
@@ -174,6 +174,15 @@ pub enum Message {
         pid: u32,
         /// The secret that goes with it.
         secret: u32,
+        /// Which shard has the connection that asked.
+        shard: ShardId,
+        /// That connection's client.
+        client: ClientId,
+    },
+    /// The cancel that a client of this shard asked for has been dealt with.
+    CancelTaken {
+        /// The client.
+        client: ClientId,
     },
     /// A node is short of connections that this shard may hold without need.
     ConnectionsWanted {

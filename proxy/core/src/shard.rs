@@ -206,9 +206,23 @@ impl Shard {
                 self.handle_resolved(service, &addresses);
             }
             Event::FromShard {
-                message: Message::Cancel { pid, secret },
+                message:
+                    Message::Cancel {
+                        pid,
+                        secret,
+                        shard,
+                        client,
+                    },
             } => {
                 self.cancel(pid, secret);
+                let message = Message::CancelTaken { client };
+                let operation = Operation::ToShard { shard, message };
+                self.conns.operations.push_back(operation);
+            }
+            Event::FromShard {
+                message: Message::CancelTaken { client },
+            } => {
+                self.end_client(client);
             }
             Event::FromShard {
                 message: Message::ConnectionsWanted { service },
@@ -228,6 +242,7 @@ impl Shard {
                 match client.phase {
                     Phase::Ready => self.pump(id),
                     Phase::Startup => self.read_startup(id),
+                    Phase::Cancelling => self.drop_client(id),
                     Phase::Login => self.read_login(id),
                 }
             }
@@ -280,7 +295,7 @@ impl Shard {
                 // What it has sent is still answered, as a node would.
                 self.clients[id].is_leaving = true;
                 match self.clients[id].phase {
-                    Phase::Startup => self.drop_client(id),
+                    Phase::Cancelling | Phase::Startup => self.drop_client(id),
                     Phase::Login => self.read_login(id),
                     Phase::Ready => self.clients_to_pump.push_back(id),
                 }
@@ -334,6 +349,14 @@ impl Shard {
                 if self.upstreams.get(id).is_some_and(|it| it.is_retired) {
                     self.forget_upstream(id);
                 }
+            }
+            Timer::Login(id)
+                if self
+                    .clients
+                    .get(id)
+                    .is_some_and(|it| it.phase == Phase::Cancelling) =>
+            {
+                self.end_client(id);
             }
             Timer::Login(id) => {
                 if let Some(client) = self.clients.get(id).filter(|it| it.phase != Phase::Ready) {

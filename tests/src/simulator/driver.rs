@@ -307,6 +307,12 @@ impl Driver {
 
     /// Lets the kernel take bytes of the sends under way.
     pub fn progress(&mut self, now: Instant, network: &mut Network) {
+        if !self.is_accepting {
+            // The listeners are closed: nobody is there any more.
+            for link in core::mem::take(&mut self.backlog) {
+                network.reset(now, link, End::Far);
+            }
+        }
         for conn in self.conns.values_mut() {
             let Some(send) = conn.send.as_mut().filter(|send| send.told_at.is_none()) else {
                 continue;

@@ -242,7 +242,8 @@ fn answers_itself_when_nobody_can_be_asked() {
 fn reads_all_letters_although_one_pass_takes_only_some() {
     let mut stage = Stage::new();
     for pid in 0..1_000 {
-        let message = Message::Cancel { pid, secret: 0 };
+        let service = ServiceId(pid % 2);
+        let message = Message::ConnectionsWanted { service };
         assert!(stage.own.try_send(Letter::FromShard(message)));
     }
     stage.own.send(Letter::Drain(0));

@@ -65,9 +65,6 @@ impl Driver {
                     self.breach("says Drained with connections open".to_owned());
                 }
                 self.has_drained = true;
-                for link in core::mem::take(&mut self.backlog) {
-                    network.close(now, link, End::Far);
-                }
             }
         }
     }

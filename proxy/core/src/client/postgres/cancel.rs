@@ -27,19 +27,29 @@ impl Shard {
         ((self.id.0 + 1) << PLACE_BITS) | id.index
     }
 
-    /// Somebody shows a cancel key.
-    pub(crate) fn handle_cancel_request(&mut self, pid: u32, secret: u32) {
+    /// Somebody shows a cancel key. When its connection is closed, what it asks next is safe from
+    /// the cancel: so it is closed only when the cancel has found what it was meant for.
+    pub(crate) fn handle_cancel_request(&mut self, asking: ClientId, pid: u32, secret: u32) {
         self.stats.cancels += 1;
-        let Some(shard) = (pid >> PLACE_BITS).checked_sub(1) else {
-            return;
-        };
-        if shard == self.id.0 {
-            self.cancel(pid, secret);
-        } else {
-            self.conns.operations.push_back(Operation::ToShard {
-                shard: ShardId(shard),
-                message: Message::Cancel { pid, secret },
-            });
+        match (pid >> PLACE_BITS).checked_sub(1) {
+            Some(shard) if shard != self.id.0 => {
+                let message = Message::Cancel {
+                    pid,
+                    secret,
+                    shard: self.id,
+                    client: asking,
+                };
+                self.clients[asking].phase = Phase::Cancelling;
+                let shard = ShardId(shard);
+                let operation = Operation::ToShard { shard, message };
+                self.conns.operations.push_back(operation);
+            }
+            mine => {
+                self.end_client(asking);
+                if mine.is_some() {
+                    self.cancel(pid, secret);
+                }
+            }
         }
     }
 

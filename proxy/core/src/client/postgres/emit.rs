@@ -322,8 +322,7 @@ impl Emitter<'_> {
     fn parse(&mut self, name: &[u8], statement: &Rc<Statement>) {
         self.statements
             .push(Change::Parse(name.into(), Rc::clone(statement)));
-        if self.upstream.prepared.contains_key(&statement.number) {
-            self.upstream.touch(statement.number);
+        if self.upstream.has(statement) {
             if self.may_have_failed {
                 frontend::encode_parse(self.out, b"", &statement.text, &statement.types);
                 self.step(Step::ParseCheck);
@@ -337,9 +336,7 @@ impl Emitter<'_> {
 
     /// Makes sure that the upstream has a statement when the next message is processed.
     fn ensure(&mut self, statement: &Rc<Statement>) {
-        if self.upstream.prepared.contains_key(&statement.number) {
-            self.upstream.touch(statement.number);
-        } else {
+        if !self.upstream.has(statement) {
             self.prepare(statement, Step::ParseOurs);
         }
     }
@@ -402,7 +399,24 @@ impl Emitter<'_> {
 impl Upstream {
     /// Notes that a statement is to be closed after the request at hand.
     fn close_later(&mut self, name: &[u8]) {
-        frontend::encode_close(&mut self.tidying, TargetKind::Statement, name);
-        self.tidying_count += 1;
+        self.tidying.push(name.into());
+    }
+
+    /// Whether it has a statement, and if so notes its use. One that was going to be closed after
+    /// the request at hand stays.
+    fn has(&mut self, statement: &Statement) -> bool {
+        let mut tidying = self.tidying.iter();
+        if let Some(at) = tidying.position(|name| *name == statement.name) {
+            self.tidying.swap_remove(at);
+            let kept = Prepared {
+                used: 0,
+                request: self.requests,
+                preparing: None,
+            };
+            self.prepared.insert(statement.number, kept);
+        }
+        let has = self.prepared.contains_key(&statement.number);
+        self.touch(statement.number);
+        has
     }
 }

@@ -92,6 +92,8 @@ pub struct Client {
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Phase {
+    /// Has shown a cancel key to be dealt with on another shard.
+    Cancelling,
     /// Before the end of the startup packet.
     Startup,
     /// Between the startup packet and the first ReadyForQuery.

@@ -92,6 +92,10 @@ impl Shard {
             self.clients[id].is_paused = false;
             self.conns.resume(self.clients[id].conn);
         }
+        if is_whole {
+            // What it has sent last is still to be answered: a good-bye can wait.
+            return;
+        }
         if self.has_broken_off(id) {
             self.drop_client(id);
             return;

@@ -63,11 +63,12 @@ impl Shard {
             let bytes = client.input.unparsed();
             match startup::decode(bytes, self.limits.startup_bytes_max) {
                 Ok(None) => return,
-                Ok(Some((Startup::Cancel { pid, secret }, _))) => {
+                Ok(Some((Startup::Cancel { pid, secret }, len))) => {
                     let secret = <[u8; 4]>::try_from(secret).map(u32::from_be_bytes);
-                    self.end_client(id);
-                    if let Ok(secret) = secret {
-                        self.handle_cancel_request(pid, secret);
+                    client.input.consume(len);
+                    match secret {
+                        Ok(secret) => self.handle_cancel_request(id, pid, secret),
+                        Err(_) => self.end_client(id),
                     }
                     return;
                 }

@@ -38,6 +38,7 @@ impl Shard {
         upstream.push(Expectation::of_chore(chore, self.now, begins_at));
         upstream.steps.push_back(Step::Query);
         frontend::encode_query(self.conns.write(upstream.conn), text);
+        self.restore_unnamed(id);
     }
 
     /// Begins the next thing to be done for a free upstream's identity. Says whether there was one.
@@ -131,48 +132,10 @@ impl Shard {
         if upstream.tidying.is_empty() {
             return;
         }
-        let closes = core::mem::take(&mut upstream.tidying);
-        let count = core::mem::take(&mut upstream.tidying_count);
-        let begins_at = self.conns.written_total(upstream.conn);
-        upstream.push(Expectation::of_chore(Chore::Tidy, self.now, begins_at));
-        upstream
-            .steps
-            .extend(core::iter::repeat_n(Step::CloseOurs, count));
-        upstream.steps.push_back(Step::Sync);
-        let out = self.conns.write(upstream.conn);
-        out.extend_from_slice(&closes);
-        frontend::encode_sync(out);
-    }
-
-    /// Prepares a client's statements on its lease under the client's own names, each in a request
-    /// of its own: one that no longer fits its tables must not keep the others out.
-    pub(crate) fn prepare_raw(&mut self, id: UpstreamId, client: ClientId) {
-        self.close_shared_statements(id);
-        let session = self.clients[client].session_mut();
-        session.unprepared.clear();
-        let upstream = &mut self.upstreams[id];
-        for (name, statement) in session.statements.iter() {
-            let begins_at = self.conns.written_total(upstream.conn);
-            let chore = Chore::Raw(client, name.into());
-            upstream.push(Expectation::of_chore(chore, self.now, begins_at));
-            upstream.steps.extend([Step::ParseProvoking, Step::Sync]);
-            let out = self.conns.write(upstream.conn);
-            frontend::encode_parse(out, name, &statement.text, &statement.types);
-            frontend::encode_sync(out);
-        }
-    }
-
-    /// What else the upstream has is none of its holder's.
-    fn close_shared_statements(&mut self, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        if upstream.prepared.is_empty() {
-            return;
-        }
         let begins_at = self.conns.written_total(upstream.conn);
         upstream.push(Expectation::of_chore(Chore::Tidy, self.now, begins_at));
         let out = self.conns.write(upstream.conn);
-        for (number, _) in upstream.prepared.drain() {
-            let name = [crate::library::NAME_PREFIX, number.to_string().as_bytes()].concat();
+        for name in upstream.tidying.drain(..) {
             frontend::encode_close(out, frontend::TargetKind::Statement, &name);
             upstream.steps.push_back(Step::CloseOurs);
         }

@@ -14,6 +14,7 @@ pub mod failure;
 pub mod matching;
 pub mod names;
 pub mod pipe;
+pub mod raw;
 pub mod replies;
 pub mod restore;
 
@@ -112,10 +113,8 @@ pub struct Upstream {
     pub preparing_late: VecDeque<Box<[u8]>>,
     /// Requests ever put into the pipe: the number of the one put last.
     pub requests: u64,
-    /// Closes of statements, encoded, to be sent in a request of their own.
-    pub tidying: Vec<u8>,
-    /// How many there are.
-    pub tidying_count: usize,
+    /// Names of statements that are to be closed in a request of their own.
+    pub tidying: Vec<Box<[u8]>>,
     /// What the node reported during the request at the head.
     pub reported: Vec<Reported>,
     /// When the last request was answered or the first of an empty pipe sent: what the head's
@@ -199,7 +198,6 @@ impl Upstream {
             preparing_late: VecDeque::new(),
             requests: 0,
             tidying: Vec::new(),
-            tidying_count: 0,
             reported: Vec::new(),
             head_since: now,
             status: Status::Idle,

@@ -1,0 +1,55 @@
+//! Bugs planted in the core, one after the other: the checker has to find each of them.
+//!
+//! A simulator that finds nothing proves nothing. A bug counts as found when a seed fails with it
+//! that holds without it.
+
+use manifold_tests::simulator::{Bug, catch};
+
+/// Seeds within which a bug has to be found.
+const SEEDS: u64 = 400;
+
+fn check(bug: Bug) {
+    let failure = catch(bug, 0, SEEDS);
+    let failure = failure.unwrap_or_else(|| panic!("{bug:?} was not found within {SEEDS} seeds"));
+    println!("{bug:?}: {failure}");
+}
+
+#[test]
+fn finds_client_that_is_taken_out_of_pipe_too_early() {
+    check(Bug::ForgetDiscard);
+}
+
+#[test]
+fn finds_session_that_is_not_wiped() {
+    check(Bug::ForgetReset);
+}
+
+#[test]
+fn finds_settings_that_are_not_sent() {
+    check(Bug::ForgetSwitch);
+}
+
+#[test]
+fn finds_id_that_names_its_successor() {
+    check(Bug::ReuseSlotWithoutGeneration);
+}
+
+#[test]
+fn finds_write_that_is_run_twice() {
+    check(Bug::RetryWrite);
+}
+
+#[test]
+fn finds_lease_that_is_shared() {
+    check(Bug::ShareLease);
+}
+
+#[test]
+fn finds_replies_that_are_swapped() {
+    check(Bug::SwapReplies);
+}
+
+#[test]
+fn knows_every_bug_that_can_be_planted() {
+    assert_eq!(Bug::ALL.len(), 7, "a new bug needs a test here");
+}
