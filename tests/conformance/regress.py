@@ -17,6 +17,13 @@ import nodes
 # The slowest file takes some 10 s.
 SECONDS_MAX = 90
 
+# What the node's sessions do, and what they wait for, while a file hangs.
+SESSIONS = """
+    select pid, datname, application_name, state, wait_event_type, wait_event,
+        now() - state_change as since, pg_blocking_pids(pid) as blocked_by, left(query, 120) as query
+    from pg_stat_activity where backend_type = 'client backend' order by pid
+"""
+
 
 @dataclasses.dataclass
 class Outcome:
@@ -86,11 +93,13 @@ def run_file(node, suite, name, port):
         output, _ = process.communicate(timeout=SECONDS_MAX)
         failed = process.returncode != 0
     except subprocess.TimeoutExpired:
+        sessions = node.psql("postgres", SESSIONS)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         got = results / f"{name}.out"
         tail = got.read_text(errors="replace")[-1500:] if got.exists() else ""
-        return Outcome(False, time.monotonic() - begin, f"not done in {SECONDS_MAX} s after\n{tail}")
+        text = f"not done in {SECONDS_MAX} s; the node's sessions:\n{sessions}\nafter\n{tail}"
+        return Outcome(False, time.monotonic() - begin, text)
     seconds = time.monotonic() - begin
     if not failed:
         return Outcome(True, seconds, "")

@@ -22,6 +22,10 @@ EXTRAS = ["contrib/spi", "src/test/regress"]
 OPTIONS = ["--without-icu", "--without-readline", "--without-zlib"]
 
 
+class Unavailable(Exception):
+    """The source can be had neither from the cache nor from the archive."""
+
+
 class Built:
     """A built PostgreSQL: where its parts are in the cache."""
 
@@ -74,7 +78,9 @@ def fetch(major):
     ]
     options = [word for option in options for word in ("-o", option)]
     print("fetching the source of PostgreSQL", major)
-    run(["apt-get", *options, "-qq", "update"])
+    updated = subprocess.run(["apt-get", *options, "-qq", "update"], capture_output=True, text=True)
+    if updated.returncode != 0:
+        raise Unavailable(f"the package archive cannot be read:\n{updated.stderr[-2000:]}")
     package = f"postgresql-{major}"
     listed = run(["apt-cache", *options, "showsrc", package])
     versions = re.findall(r"^Version: (\S+)$", listed, re.MULTILINE)
@@ -84,7 +90,7 @@ def fetch(major):
         if subprocess.run(command, cwd=folder, capture_output=True).returncode == 0:
             number = version.split("-")[0]
             return next(folder.glob(f"{package}_{number}.orig.tar.*"))
-    sys.exit(f"no source of {package} can be downloaded; listed are {versions}")
+    raise Unavailable(f"no source of {package} can be downloaded; listed are {versions}")
 
 
 def sources():
