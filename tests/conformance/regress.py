@@ -14,8 +14,8 @@ import time
 
 import nodes
 
-# The slowest file takes some 10 s.
-SECONDS_MAX = 90
+# The slowest file takes some 15 s, and 80 s in the debug profile on a busy machine.
+SECONDS_MAX = 240
 
 # What the node's sessions do, and what they wait for, while a file hangs.
 SESSIONS = """
