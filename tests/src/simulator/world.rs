@@ -27,7 +27,7 @@ use super::trace::Trace;
 use passes::SimShard;
 
 /// Steps after which a run is said not to come to rest.
-const STEPS_MAX: u64 = 1_000_000;
+const STEPS_MAX: u64 = 3_000_000;
 
 /// Why a run failed.
 #[derive(Clone, Debug)]

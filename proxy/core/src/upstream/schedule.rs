@@ -361,13 +361,13 @@ impl Shard {
             .upstreams
             .iter()
             .filter(|&&id| self.upstreams[id].takes_shared());
-        let shared = usize::from(!lane.shared.is_empty() && sharing.count() < lane.active.size());
         let service = self.identities[lane.identity].service;
-        let owned = if self.has_room_for_owned(service) {
-            lane.owned.len()
-        } else {
-            0
-        };
+        let has_room = self.has_room_for_owned(service);
+        // What may not run yet has no use for an upstream that others would close at once.
+        let may_run = |place: &Place| has_room || place.demand.class == Class::Share;
+        let is_sharing = lane.shared.front().is_some_and(may_run);
+        let shared = usize::from(is_sharing && sharing.count() < lane.active.size());
+        let owned = if has_room { lane.owned.len() } else { 0 };
         (owned + shared).saturating_sub(coming)
     }
 

@@ -184,13 +184,8 @@ impl Shard {
                 self.refuse_client(id, &refusal.fatal());
             }
         } else {
-            let (len, is_query) = mine()
-                .next()
-                .map_or((0, false), |(.., one)| (one.len, one.drops_unnamed));
-            if is_query {
-                self.clients[id].session_mut().statements.forget(b"");
-            }
-            self.answer_lost(id, len, fate);
+            let one = mine().next().map(|(.., one)| one);
+            self.answer_lost(id, one, fate);
         }
     }
 
@@ -216,17 +211,24 @@ impl Shard {
     }
 
     /// The only unanswered request of a client without a lease is lost; the session goes on.
-    fn answer_lost(&mut self, id: ClientId, len: usize, fate: Fate) {
-        let refusal = self.refusal_for(id, fate);
+    /// A client that was told already why its request failed is told nothing else.
+    fn answer_lost(&mut self, id: ClientId, lost: Option<&Expectation>, fate: Fate) {
+        let is_told = lost.is_some_and(|one| one.is_failed && one.is_delivered);
+        let refusal = (!is_told).then(|| self.refusal_for(id, fate));
         let client = &mut self.clients[id];
         client.in_flight = 0;
         client.is_barred = false;
         client.upstream = None;
         client.retries = 0;
-        client.input.drop_answered(len);
+        client.input.drop_answered(lost.map_or(0, |one| one.len));
         client.session_mut().statements.forget_pending();
+        if lost.is_some_and(|one| one.drops_unnamed) {
+            client.session_mut().statements.forget(b"");
+        }
         let out = self.conns.write(client.conn);
-        refusal.encode(out);
+        if let Some(refusal) = refusal {
+            refusal.encode(out);
+        }
         encode_ready_for_query(out, Status::Idle);
         if client.waiting == Waiting::Itself {
             client.waiting = Waiting::No;
