@@ -126,3 +126,18 @@ fn answers_last_requests_when_a_client_leaves_while_statements_are_prepared() {
 fn ends_connections_when_accepting_has_stopped() {
     check(143);
 }
+
+#[test]
+fn passes_copied_data_on_when_what_follows_it_waits_for_the_catalog() {
+    check(1190);
+}
+
+#[test]
+fn tells_one_error_when_a_failed_request_loses_its_upstream() {
+    check(1307);
+}
+
+#[test]
+fn opens_no_upstream_when_only_reserved_ones_are_left() {
+    check(210);
+}

@@ -47,7 +47,10 @@ pub(super) fn frame(
             _ => {}
         }
         at += header.len;
-        if ends_request(header.tag) {
+        // What follows copied data may have to wait for the catalog, which is not read before the
+        // data has ended.
+        let ends_data = scope == Scope::Messages && matches!(header.tag, b'c' | b'f');
+        if ends_request(header.tag) || ends_data {
             client.scanned = 0;
             return Ok((at, has_flush));
         }
