@@ -100,6 +100,8 @@ pub struct Shard {
     pub(crate) clients_to_pump: VecDeque<ClientId>,
     /// Lanes in which somebody may go on before the pass ends.
     pub(crate) lanes_to_serve: VecDeque<LaneId>,
+    /// Lanes in which a text has been answered for the first time.
+    pub(crate) lanes_to_reconsider: Vec<LaneId>,
     /// Lanes whose shared requests had to join others.
     pub(crate) lanes_to_grow: Vec<LaneId>,
     pub(crate) stats: Stats,
@@ -141,6 +143,7 @@ impl Shard {
             pieces: Vec::new(),
             clients_to_pump: VecDeque::new(),
             lanes_to_serve: VecDeque::new(),
+            lanes_to_reconsider: Vec::new(),
             lanes_to_grow: Vec::new(),
             stats: Stats::default(),
             planted: Planted::default(),
@@ -465,6 +468,9 @@ impl Shard {
         self.now = now;
         self.settle();
         self.forget_left();
+        for lane in core::mem::take(&mut self.lanes_to_reconsider) {
+            self.reconsider_tails(lane);
+        }
         for index in 0..self.connections.len() {
             let connections = &self.connections[index];
             if !connections.waiting.is_empty() || !connections.errands.is_empty() {

@@ -5,6 +5,7 @@ pub mod active;
 pub mod errands;
 pub mod postgres;
 pub mod pressure;
+pub mod queues;
 pub mod room;
 pub mod schedule;
 pub mod stall;

@@ -7,6 +7,7 @@ use crate::ids::LaneId;
 use crate::shard::Shard;
 use crate::upstream::active::Pressure;
 use crate::upstream::postgres::Upstream;
+use crate::upstream::queues::Kind;
 
 /// A head that has taken so long holds up those behind it: then one more upstream is used at once.
 const SLOW_HEAD_NANOS: u64 = 5_000_000;
@@ -43,7 +44,7 @@ impl Shard {
                 || (is_deep(upstream)
                     && self.now.nanos_since(upstream.head_since) > SLOW_HEAD_NANOS)
         };
-        if lane.shared.is_empty() && !pipes.clone().any(is_deep) {
+        if lane.queues.of(Kind::Shared).is_empty() && !pipes.clone().any(is_deep) {
             return Pressure::None;
         }
         let shared = pipes

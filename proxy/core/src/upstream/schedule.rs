@@ -5,7 +5,6 @@
 //! order; waiting always ends, by an upstream or by `queue_wait_max`.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::client::postgres::Waiting;
@@ -18,6 +17,7 @@ use crate::stats::Tally;
 use crate::time::Instant;
 use crate::upstream::active::ActiveSet;
 use crate::upstream::postgres::{State, Upstream};
+use crate::upstream::queues::{Kind, Place, Queues};
 use crate::upstream::room::Need;
 
 /// Upstreams of one identity and fingerprint, and who waits for one.
@@ -29,23 +29,10 @@ pub struct Lane {
     pub fingerprint: Rc<Fingerprint>,
     /// Its upstreams, in the order in which shared requests prefer them.
     pub upstreams: Vec<UpstreamId>,
-    /// Who waits to join a pipe.
-    pub shared: VecDeque<Place>,
-    /// Who waits for an upstream alone.
-    pub owned: VecDeque<Place>,
+    /// Who waits.
+    pub queues: Queues,
     /// How many upstreams shared requests use at once.
     pub active: ActiveSet,
-}
-
-/// A place in a queue.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Place {
-    /// Who.
-    pub client: ClientId,
-    /// Since when.
-    pub since: Instant,
-    /// For what.
-    pub demand: Demand,
 }
 
 /// What a request asks of an upstream.
@@ -111,16 +98,9 @@ impl Lane {
             identity,
             fingerprint,
             upstreams: Vec::new(),
-            shared: VecDeque::new(),
-            owned: VecDeque::new(),
+            queues: Queues::default(),
             active: ActiveSet::default(),
         }
-    }
-
-    /// When the one who waits longest began to.
-    fn waiting_since(&self) -> Option<Instant> {
-        let heads = [self.shared.front(), self.owned.front()];
-        heads.into_iter().flatten().map(|place| place.since).min()
     }
 }
 
@@ -144,7 +124,7 @@ impl Shard {
         let Some(lane) = self.lanes.get(id) else {
             return;
         };
-        if lane.upstreams.is_empty() && lane.shared.is_empty() && lane.owned.is_empty() {
+        if lane.upstreams.is_empty() && lane.queues.is_empty() {
             self.lanes_by_key
                 .remove(&(lane.identity, lane.fingerprint.number));
             self.identities[lane.identity].lanes -= 1;
@@ -214,17 +194,7 @@ impl Shard {
             demand,
         };
         let service = self.identities[self.lanes[lane].identity].service;
-        let queues = &mut self.lanes[lane];
-        let queue = if demand.is_owned() {
-            &mut queues.owned
-        } else {
-            &mut queues.shared
-        };
-        if front {
-            queue.push_front(place);
-        } else {
-            queue.push_back(place);
-        }
+        self.lanes[lane].queues.push(place, front);
         let waiting = &mut self.connections[service.index()].waiting;
         if !waiting.contains(&lane) {
             waiting.push(lane);
@@ -265,30 +235,39 @@ impl Shard {
 
     /// Takes the next place out of a lane's queues for which there is an upstream.
     fn next_place(&mut self, id: LaneId) -> Option<Place> {
-        loop {
-            let lane = self.lanes.get(id)?;
-            let (owned, shared) = (lane.owned.front().copied(), lane.shared.front().copied());
-            for (place, is_owned) in [(owned, true), (shared, false)] {
-                let Some(place) = place else { continue };
-                let is_stale = !self.is_waiting(place);
-                if is_stale || self.choose(id, place.demand).is_some() {
-                    let lane = &mut self.lanes[id];
-                    let queue = if is_owned {
-                        &mut lane.owned
-                    } else {
-                        &mut lane.shared
-                    };
-                    queue.pop_front();
-                    if !is_stale {
-                        return Some(place);
-                    }
-                }
+        let lane = self.lanes.get(id)?;
+        for (kind, mut place) in lane.queues.by_age() {
+            while !self.is_waiting(place) {
+                self.lanes[id].queues.pop(kind);
+                let next = self.lanes[id].queues.of(kind).front().copied();
+                let Some(next) = next else { break };
+                place = next;
             }
-            let lane = &self.lanes[id];
-            if lane.owned.front().copied() == owned && lane.shared.front().copied() == shared {
-                return None;
+            let is_first = self.lanes[id].queues.of(kind).front() == Some(&place);
+            if is_first && self.choose(id, place.demand).is_some() {
+                return self.lanes[id].queues.pop(kind);
             }
         }
+        None
+    }
+
+    /// Many may have waited as Tail for a text that nobody knew: now that it has been answered it
+    /// may have earned a place in a shared pipe.
+    pub(crate) fn reconsider_tails(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id) else {
+            return;
+        };
+        for place in lane.queues.take(Kind::Tail) {
+            if self.is_waiting(place) {
+                self.clients[place.client].waiting = Waiting::No;
+                self.pump_turn(place.client);
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(id) {
+            // Each that has to wait on took its place in front of those before it.
+            lane.queues.reverse(Kind::Tail);
+        }
+        self.forget_if_served(id);
     }
 
     /// Takes a lane off the list of those in which somebody waits, if nobody does.
@@ -296,7 +275,7 @@ impl Shard {
         let Some(lane) = self.lanes.get(id) else {
             return;
         };
-        if lane.shared.is_empty() && lane.owned.is_empty() {
+        if lane.queues.is_empty() {
             let service = self.identities[lane.identity].service;
             self.connections[service.index()]
                 .waiting
@@ -310,7 +289,7 @@ impl Shard {
     pub(crate) fn balance(&mut self, service: ServiceId) {
         let mut lanes = core::mem::take(&mut self.connections[service.index()].waiting);
         lanes.retain(|&lane| self.lanes.get(lane).is_some());
-        lanes.sort_by_key(|&lane| self.lanes[lane].waiting_since());
+        lanes.sort_by_key(|&lane| self.lanes[lane].queues.since());
         let mut wanted = 0;
         for &lane in &lanes {
             wanted += self.wanted_upstreams(lane);
@@ -331,19 +310,17 @@ impl Shard {
         self.hold_back(service, wanted);
     }
 
+    /// Takes those out of the queues who do not wait any more.
     pub(crate) fn drop_stale_places(&mut self, service: ServiceId) {
         for index in (0..self.connections[service.index()].waiting.len()).rev() {
             let id = self.connections[service.index()].waiting[index];
             let Some(lane) = self.lanes.get(id) else {
                 continue;
             };
-            let keep = |place: &Place| self.is_waiting(*place);
-            let shared: VecDeque<Place> = lane.shared.iter().copied().filter(keep).collect();
-            let owned: VecDeque<Place> = lane.owned.iter().copied().filter(keep).collect();
-            let lane = &mut self.lanes[id];
-            if lane.shared.len() != shared.len() || lane.owned.len() != owned.len() {
-                lane.shared = shared;
-                lane.owned = owned;
+            let places = lane.queues.iter().copied();
+            let stale: Vec<Place> = places.filter(|place| !self.is_waiting(*place)).collect();
+            if !stale.is_empty() {
+                self.lanes[id].queues.remove(&stale);
                 self.forget_if_served(id);
             }
         }
@@ -361,14 +338,16 @@ impl Shard {
             .upstreams
             .iter()
             .filter(|&&id| self.upstreams[id].takes_shared());
+        let is_wanted = |kind| !lane.queues.of(kind).is_empty();
+        let shared = is_wanted(Kind::Shared) && sharing.count() < lane.active.size();
         let service = self.identities[lane.identity].service;
-        let has_room = self.has_room_for_owned(service);
-        // What may not run yet has no use for an upstream that others would close at once.
-        let may_run = |place: &Place| has_room || place.demand.class == Class::Share;
-        let is_sharing = lane.shared.front().is_some_and(may_run);
-        let shared = usize::from(is_sharing && sharing.count() < lane.active.size());
-        let owned = if has_room { lane.owned.len() } else { 0 };
-        (owned + shared).saturating_sub(coming)
+        let alone = if self.has_room_for_owned(service) {
+            // Most of what may be slow is only new: one upstream more at a time for them.
+            lane.queues.of(Kind::Owned).len() + usize::from(is_wanted(Kind::Tail))
+        } else {
+            0
+        };
+        (alone + usize::from(shared)).saturating_sub(coming)
     }
 
     /// A shared request had to join others: uses one upstream more, up to the active set's size.
@@ -418,7 +397,7 @@ impl Shard {
             return false;
         }
         if !self.services[service.index()].permits.take() {
-            let since = self.lanes[lane].waiting_since().unwrap_or(self.now);
+            let since = self.lanes[lane].queues.since().unwrap_or(self.now);
             self.make_room(
                 service,
                 Need {
@@ -477,12 +456,12 @@ impl Shard {
             ..
         } = self.upstreams[id];
         let waiting = &self.connections[service.index()].waiting;
-        let own = self.lanes[lane].waiting_since();
+        let own = self.lanes[lane].queues.since();
         let oldest = waiting
             .iter()
             .copied()
             .filter(|&other| other != lane && self.lanes.get(other).is_some())
-            .filter_map(|other| Some((self.lanes[other].waiting_since()?, other)))
+            .filter_map(|other| Some((self.lanes[other].queues.since()?, other)))
             .min();
         // What nobody else waits for stays free: whoever makes room looks for the best to close.
         if let Some(login) = self.waiting_login(service)
@@ -529,8 +508,7 @@ impl Shard {
             let Some(lane) = self.lanes.get(lane) else {
                 continue;
             };
-            let places = lane.shared.iter().chain(&lane.owned);
-            late.extend(places.copied().filter(|place| {
+            late.extend(lane.queues.iter().copied().filter(|place| {
                 self.is_waiting(*place) && (is_down || self.now - place.since >= wait_max)
             }));
         }

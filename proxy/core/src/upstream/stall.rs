@@ -9,6 +9,7 @@ use crate::ids::{ClientId, ServiceId, UpstreamId};
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Expectation, Requester};
 use crate::upstream::postgres::{State, Upstream};
+use crate::upstream::queues::Kind;
 
 /// A head is late when it has taken so many times what it was expected to (and `stall_time`).
 const LATE_FACTOR: u64 = 8;
@@ -96,7 +97,7 @@ impl Shard {
     fn is_in_the_way(&self, id: UpstreamId) -> bool {
         let upstream = &self.upstreams[id];
         let lane = &self.lanes[upstream.lane];
-        let is_wanted = !lane.shared.is_empty();
+        let is_wanted = !lane.queues.of(Kind::Shared).is_empty();
         let has_other = lane.upstreams.iter().any(|&other| {
             self.upstreams[other].takes_shared() || self.upstreams[other].is_coming()
         });

@@ -16,6 +16,7 @@ use crate::proof::Reason;
 use crate::shard::Shard;
 use crate::stats::Tally;
 use crate::upstream::postgres::pipe::Chore;
+use crate::upstream::queues::Kind;
 use crate::upstream::schedule::Demand;
 
 /// Whether the client goes on to its next request.
@@ -313,16 +314,12 @@ impl Shard {
             return None;
         }
         let lane = self.lane_of(id);
-        let queues = &self.lanes[lane];
+        let queues = &self.lanes[lane].queues;
         let service = self.clients[id].service;
         // Upstreams for one client alone are given in the order of asking, whatever the lane.
         let others_wait =
             demand.class != Class::Share && !self.connections[service.index()].waiting.is_empty();
-        let queue = if demand.is_owned() {
-            &queues.owned
-        } else {
-            &queues.shared
-        };
+        let queue = queues.of(Kind::of(demand));
         let chosen = if is_turn || (queue.is_empty() && !others_wait) {
             self.choose(lane, demand)
         } else {

@@ -61,6 +61,10 @@ impl Shard {
             && !head.is_failed
         {
             text.history.record(nanos, head.reply_bytes);
+            if text.history.count.get() == 1 {
+                let lane = self.upstreams[id].lane;
+                self.lanes_to_reconsider.push(lane);
+            }
         }
         match head.owner {
             Requester::Abandoned => {}
@@ -129,10 +133,8 @@ impl Shard {
     /// Others in the lane may go on, if somebody waits.
     fn serve_soon(&mut self, id: UpstreamId) {
         let lane = self.upstreams[id].lane;
-        let queues = &self.lanes[lane];
-        if !(queues.shared.is_empty() && queues.owned.is_empty())
-            && self.lanes_to_serve.back() != Some(&lane)
-        {
+        let lane_queues = &self.lanes[lane].queues;
+        if !lane_queues.is_empty() && self.lanes_to_serve.back() != Some(&lane) {
             self.lanes_to_serve.push_back(lane);
         }
     }

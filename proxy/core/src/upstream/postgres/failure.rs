@@ -322,12 +322,7 @@ impl Shard {
             else {
                 continue;
             };
-            waiting.extend(
-                lane.shared
-                    .iter()
-                    .chain(&lane.owned)
-                    .map(|place| place.client),
-            );
+            waiting.extend(lane.queues.iter().map(|place| place.client));
         }
         for id in waiting {
             if self
