@@ -73,7 +73,7 @@ impl Profile {
         );
         let (class, writes) = match statement {
             Statement::Read => (Class::Share, false),
-            Statement::ReadWaiting => (Class::Tail, false),
+            Statement::ReadWaiting | Statement::UnlockAll => (Class::Tail, false),
             // Shown is what holds for this very session, `application_name` included, which is set
             // ahead of Tail requests only.
             Statement::Show(_) => (Class::Tail, false),

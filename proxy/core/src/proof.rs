@@ -85,6 +85,9 @@ pub enum Statement {
     CloseAll,
     /// UNLISTEN *.
     UnlistenAll,
+    /// `SELECT pg_advisory_unlock_all()` and nothing else: a session that holds none has none to
+    /// give up, and gets a row with nothing in it.
+    UnlockAll,
     /// SHOW of one setting; the name is in lower case. Writes nothing, leaves nothing.
     Show(Box<str>),
     /// Leaves state that only the session itself may see, or cannot be proven not to: the session

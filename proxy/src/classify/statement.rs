@@ -171,8 +171,30 @@ fn query(
     {
         return Ok(Judged::by_literal(set));
     }
+    if let Some(call) = only_call_of(select, "pg_advisory_unlock_all")
+        && is_builtin_without_arguments(call, catalog)
+    {
+        return Ok(Judged::of(Statement::UnlockAll));
+    }
     walker.select(select)?;
     rows(walker, catalog)
+}
+
+/// Whether a call can mean nothing but PostgreSQL's own function of that name, without arguments.
+fn is_builtin_without_arguments(call: &FuncCall, catalog: Option<&Catalog>) -> bool {
+    let bare = FuncCall {
+        funcname: call.funcname.clone(),
+        funcformat: call.funcformat,
+        location: call.location,
+        ..FuncCall::default()
+    };
+    let Ok(name) = name_of(&call.funcname) else {
+        return false;
+    };
+    let is_own = name.schema.as_deref().is_none_or(|it| it == "pg_catalog");
+    is_own
+        && bare == *call
+        && catalog.is_some_and(|catalog| catalog.functions(&name).next().is_none())
 }
 
 /// The call, if the query is nothing but one call of a function of that name.

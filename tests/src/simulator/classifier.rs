@@ -145,8 +145,8 @@ fn judge(sql: &Sql) -> Statement {
         Sql::Advisory {
             act: Advisory::Lock | Advisory::Try | Advisory::Unlock,
             ..
-        }
-        | Sql::UnlockAll => Statement::Opaque(Reason::AdvisoryLock),
+        } => Statement::Opaque(Reason::AdvisoryLock),
+        Sql::UnlockAll => Statement::UnlockAll,
         Sql::Listen(_) | Sql::Unlisten(_) | Sql::Notify { .. } => Statement::Opaque(Reason::Listen),
         Sql::Prepare { .. } | Sql::Execute { .. } | Sql::Deallocate(_) => {
             Statement::Opaque(Reason::Prepare)

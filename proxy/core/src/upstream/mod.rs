@@ -9,3 +9,4 @@ pub mod queues;
 pub mod room;
 pub mod schedule;
 pub mod stall;
+pub mod waits;

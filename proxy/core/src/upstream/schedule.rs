@@ -12,7 +12,7 @@ use crate::event::{Address, Operation};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{ClientId, IdentityId, LaneId, ServiceId, UpstreamId};
 use crate::profile::Class;
-use crate::shard::Shard;
+use crate::shard::{Shard, Timer};
 use crate::stats::Tally;
 use crate::time::Instant;
 use crate::upstream::active::ActiveSet;
@@ -64,6 +64,8 @@ pub struct Connections {
     pub failing_since: Option<Instant>,
     /// Before this, none is opened.
     pub retry_at: Instant,
+    /// When who waits is looked at again, whatever happens.
+    pub look_at: Instant,
     /// When a shared request came last.
     pub shared_at: Instant,
     /// Identities for which something is to be done: logins, requests of our own.
@@ -85,8 +87,16 @@ pub struct Connections {
 /// A shared request joins a pipe only while everything in it is expected to take less than this.
 pub const PIPE_NANOS_MAX: u64 = 2_000_000;
 
-/// Who has waited so much longer gets a free upstream of another lane, though switching costs.
-pub const UNFAIR: Duration = Duration::from_millis(20);
+/// Who has waited so much longer gets a free upstream of another lane, though switching costs: with
+/// 20 ms, 100 clients in 5 lanes on 8 upstreams had a tenth less done than with 100 ms.
+pub const UNFAIR: Duration = Duration::from_millis(100);
+
+/// Who has waited so long for an upstream of his own lane gets one that another lane, in which
+/// nobody waits, has used just now.
+const SETTLED: Duration = Duration::from_millis(5);
+
+/// So long after its last request an upstream is no longer in use by its lane.
+const IDLE: Duration = Duration::from_millis(1);
 
 /// How long after a shared request some upstreams are kept for the next ones.
 const RESERVE_NANOS: u64 = 10_000_000_000;
@@ -133,7 +143,12 @@ impl Shard {
     }
 
     /// The upstream that a request may be put on right now, if there is one.
-    pub(crate) fn choose(&self, lane: LaneId, demand: Demand) -> Option<UpstreamId> {
+    pub(crate) fn choose(
+        &self,
+        lane: LaneId,
+        client: ClientId,
+        demand: Demand,
+    ) -> Option<UpstreamId> {
         let lane = &self.lanes[lane];
         if demand.class != Class::Share {
             let service = self.identities[lane.identity].service;
@@ -142,12 +157,12 @@ impl Shard {
             }
         }
         if demand.is_owned() {
-            return lane
-                .upstreams
-                .iter()
-                .rev()
-                .copied()
-                .find(|&id| self.upstreams[id].is_free());
+            let free = lane.upstreams.iter().rev().copied();
+            let mut free = free.filter(|&id| self.upstreams[id].is_free());
+            // One that has the client's application_name need not be told it.
+            let wanted = &self.clients[client].session().application;
+            let fits = |id: &UpstreamId| self.upstreams[*id].application == *wanted;
+            return free.clone().find(fits).or_else(|| free.next());
         }
         let depth_max = self.limits.pipe_depth_max;
         let eligible = lane
@@ -202,7 +217,7 @@ impl Shard {
     }
 
     /// Whether a place is still held by whoever took it.
-    fn is_waiting(&self, place: Place) -> bool {
+    pub(super) fn is_waiting(&self, place: Place) -> bool {
         self.clients.get(place.client).is_some_and(|client| {
             client.waiting == Waiting::Upstream && client.since == place.since
         })
@@ -244,7 +259,7 @@ impl Shard {
                 place = next;
             }
             let is_first = self.lanes[id].queues.of(kind).front() == Some(&place);
-            if is_first && self.choose(id, place.demand).is_some() {
+            if is_first && self.choose(id, place.client, place.demand).is_some() {
                 return self.lanes[id].queues.pop(kind);
             }
         }
@@ -271,7 +286,7 @@ impl Shard {
     }
 
     /// Takes a lane off the list of those in which somebody waits, if nobody does.
-    fn forget_if_served(&mut self, id: LaneId) {
+    pub(super) fn forget_if_served(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(id) else {
             return;
         };
@@ -308,22 +323,6 @@ impl Shard {
             self.lanes_to_serve.push_back(lane);
         }
         self.hold_back(service, wanted);
-    }
-
-    /// Takes those out of the queues who do not wait any more.
-    pub(crate) fn drop_stale_places(&mut self, service: ServiceId) {
-        for index in (0..self.connections[service.index()].waiting.len()).rev() {
-            let id = self.connections[service.index()].waiting[index];
-            let Some(lane) = self.lanes.get(id) else {
-                continue;
-            };
-            let places = lane.queues.iter().copied();
-            let stale: Vec<Place> = places.filter(|place| !self.is_waiting(*place)).collect();
-            if !stale.is_empty() {
-                self.lanes[id].queues.remove(&stale);
-                self.forget_if_served(id);
-            }
-        }
     }
 
     /// How many more upstreams a lane could use at once for those who wait in it.
@@ -365,15 +364,38 @@ impl Shard {
         let identity = self.lanes[target].identity;
         let service = self.identities[identity].service;
         let candidates = &self.connections[service.index()].upstreams;
-        let found = candidates.iter().copied().find(|&id| {
+        let mut free = candidates.iter().copied().filter(|&id| {
             let upstream = &self.upstreams[id];
             upstream.is_free() && upstream.identity == identity && upstream.lane != target
         });
-        let Some(found) = found else { return false };
+        let lane = &self.lanes[target];
+        let is_pressing = lane.upstreams.is_empty()
+            || lane
+                .queues
+                .since()
+                .is_some_and(|since| self.now - since >= SETTLED);
+        let found = free
+            .clone()
+            .find(|&id| is_pressing || self.now - self.upstreams[id].since >= IDLE);
+        let Some(found) = found else {
+            if free.next().is_some() {
+                self.look_again(service);
+            }
+            return false;
+        };
         self.move_upstream(found, target);
         self.switch(found);
         self.lanes_to_serve.push_back(target);
         true
+    }
+
+    /// What is not due yet may be so without anything else happening.
+    fn look_again(&mut self, service: ServiceId) {
+        let connections = &mut self.connections[service.index()];
+        if self.now >= connections.look_at {
+            connections.look_at = self.now + SETTLED;
+            self.timers.add(connections.look_at, Timer::Retry);
+        }
     }
 
     /// Makes an upstream one of another lane's, without a word to the node.
@@ -472,8 +494,7 @@ impl Shard {
             return;
         }
         if let Some((since, other)) = oldest
-            && own.is_none_or(|own| since < own)
-            && (was_held_back || own.is_none_or(|own| since + UNFAIR < own))
+            && self.is_due(id, other, was_held_back)
             && (self.upstreams[id].has_served || own.is_none())
             && self.wanted_upstreams(other) > 0
         {
@@ -496,33 +517,23 @@ impl Shard {
         self.lanes_to_serve.push_back(lane);
     }
 
-    /// Ends waits that have lasted `queue_wait_max`, and those for a node that cannot be reached.
-    pub(crate) fn end_long_waits(&mut self, service: ServiceId) {
-        let wait_max = self.limits.queue_wait_max;
-        let failing_since = self.connections[service.index()].failing_since;
-        let is_down = failing_since
-            .is_some_and(|since| self.now - since >= self.limits.connect_time_max)
-            && self.ready_upstreams(service) == 0;
-        let mut late = Vec::new();
-        for &lane in &self.connections[service.index()].waiting {
-            let Some(lane) = self.lanes.get(lane) else {
-                continue;
-            };
-            late.extend(lane.queues.iter().copied().filter(|place| {
-                self.is_waiting(*place) && (is_down || self.now - place.since >= wait_max)
-            }));
-        }
-        let mut late: Vec<ClientId> = late.into_iter().map(|place| place.client).collect();
-        for database in self.databases.iter().filter(|it| it.service == service) {
-            late.extend(database.waiting.iter().copied().filter(|&id| {
-                self.clients.get(id).is_some_and(|client| {
-                    client.waiting == Waiting::Catalog
-                        && (is_down || self.now - client.since >= wait_max)
-                })
-            }));
-        }
-        for id in late {
-            self.refuse_waiting(id, is_down);
+    /// Whether another lane, in which somebody waits, gets an upstream that has just become free.
+    /// Other settings cost the node and us a request more: as long as every lane has an upstream,
+    /// each keeps its own, unless that would be unfair.
+    fn is_due(&self, id: UpstreamId, other: LaneId, was_held_back: bool) -> bool {
+        let upstream = &self.upstreams[id];
+        let lane = &self.lanes[other];
+        let Some(since) = lane.queues.since() else {
+            return false;
+        };
+        let is_stranger = lane.identity != upstream.identity;
+        let is_bereft = lane.upstreams.is_empty();
+        match self.lanes[upstream.lane].queues.since() {
+            None => is_stranger || is_bereft || self.now - since >= SETTLED,
+            Some(own) if since < own => {
+                since + UNFAIR < own || (was_held_back && (is_stranger || is_bereft))
+            }
+            Some(_) => false,
         }
     }
 

@@ -205,7 +205,7 @@ fn tells_what_belongs_to_one_session() {
         ("LOAD 'x'", "opaque:Process"),
         ("SELECT pg_advisory_lock(1)", "opaque:AdvisoryLock"),
         ("SELECT pg_try_advisory_lock(1)", "opaque:AdvisoryLock"),
-        ("SELECT pg_advisory_unlock_all()", "opaque:AdvisoryLock"),
+        ("SELECT pg_advisory_unlock_all()", "unlockall"),
         ("SELECT currval('log_id_seq')", "opaque:Sequence"),
         ("SELECT lastval()", "opaque:Sequence"),
         ("SELECT setseed(0.5)", "opaque:Process"),

@@ -60,17 +60,22 @@ impl Report {
     }
 }
 
-/// RowDescription of text columns.
+/// RowDescription of text columns, or of a function's that returns nothing.
 pub fn send_columns(out: &mut Vec<u8>, columns: &[String]) {
     let count = i16::try_from(columns.len()).expect("few columns");
     let mut body = Body::default().int16(count);
     for column in columns {
+        // What returns void tells so.
+        let (oid, length) = match column.as_str() {
+            "pg_advisory_unlock_all" => (2278, 4),
+            _ => (25, -1),
+        };
         body = body
             .text(column)
             .int32(0)
             .int16(0)
-            .int32(25)
-            .int16(-1)
+            .int32(oid)
+            .int16(length)
             .int32(-1)
             .int16(0);
     }

@@ -114,6 +114,7 @@ fn is_reset(statement: &Proven) -> bool {
             | Proven::DiscardAll
             | Proven::ResetAll
             | Proven::UnlistenAll
+            | Proven::UnlockAll
     )
 }
 

@@ -6,7 +6,8 @@
 use std::rc::Rc;
 
 use manifold_protocols::postgres::backend::{
-    Status, encode_command_complete, encode_parameter_status, encode_ready_for_query,
+    Column, Status, encode_command_complete, encode_data_row_text, encode_parameter_status,
+    encode_ready_for_query, encode_row_description,
 };
 
 use crate::client::postgres::effects::ALL;
@@ -57,6 +58,9 @@ impl Shard {
         }
         for statement in statements {
             let out = self.conns.write(self.clients[id].conn);
+            if *statement == Statement::UnlockAll {
+                encode_unlocked(out);
+            }
             encode_command_complete(out, command_tag(statement));
         }
         self.adopt_draft(id, draft);
@@ -180,9 +184,21 @@ fn is_local(identity: &Identity, session: &Session, statement: &Statement) -> bo
         | Statement::DeallocateAll
         | Statement::DiscardAll
         | Statement::ResetAll
-        | Statement::UnlistenAll => true,
+        | Statement::UnlistenAll
+        | Statement::UnlockAll => true,
         _ => false,
     }
+}
+
+/// The row of `pg_advisory_unlock_all()`, which returns void: PostgreSQL sends an empty text.
+fn encode_unlocked(out: &mut Vec<u8>) {
+    let void = Column {
+        name: "pg_advisory_unlock_all",
+        type_oid: 2278,
+        type_len: 4,
+    };
+    encode_row_description(out, &[void]);
+    encode_data_row_text(out, &[Some(b"")]);
 }
 
 fn command_tag(statement: &Statement) -> &'static [u8] {
@@ -192,6 +208,7 @@ fn command_tag(statement: &Statement) -> &'static [u8] {
         Statement::DiscardAll => b"DISCARD ALL",
         Statement::Reset(_) | Statement::ResetAll => b"RESET",
         Statement::UnlistenAll => b"UNLISTEN",
+        Statement::UnlockAll => b"SELECT 1",
         _ => b"SET",
     }
 }

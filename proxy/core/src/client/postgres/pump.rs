@@ -321,7 +321,7 @@ impl Shard {
             demand.class != Class::Share && !self.connections[service.index()].waiting.is_empty();
         let queue = queues.of(Kind::of(demand));
         let chosen = if is_turn || (queue.is_empty() && !others_wait) {
-            self.choose(lane, demand)
+            self.choose(lane, id, demand)
         } else {
             None
         };
