@@ -1,6 +1,6 @@
 //! The end of waiting in vain: places that nobody holds any more, and waits that took too long.
 //!
-//! Called now and then; knows queues and limits, no upstream but by their number. Invariant: whoever
+//! Called now and then; knows queues and limits, and no upstream but by number. Invariant: whoever
 //! has waited `queue_wait_max` is told so.
 
 use crate::client::postgres::Waiting;
