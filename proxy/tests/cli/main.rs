@@ -331,7 +331,11 @@ fn says_what_each_service_did_on_sigusr1_and_at_the_end() {
     proxy.signal(Signal::INT);
     proxy.wait();
     assert_eq!(proxy.log().matches(line).count(), 2, "{}", proxy.log());
-    assert!(proxy.log().contains("upstreams opened 1"));
+    assert!(
+        proxy.log().contains("upstreams opened 1"),
+        "{}",
+        proxy.log()
+    );
 }
 
 #[test]

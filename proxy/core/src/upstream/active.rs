@@ -2,15 +2,15 @@
 //!
 //! A node runs only so much at once: more upstreams than it can serve cost throughput, fewer leave
 //! it idle while heads wait for locks, commits or disks. So the size is tried out: one more where
-//! requests queue, kept only if more was answered. Pure arithmetic; knows neither upstreams nor
-//! requests. Invariant: the size is at least [`SIZE_MIN`], and between two trials that did not
-//! help ever more time passes.
+//! requests queue, kept only if more was answered, by the whole service: what one lane gains from
+//! the others is no gain. Pure arithmetic; knows neither upstreams nor requests. Invariant: the size
+//! is at least one, and between two trials that did not help ever more time passes.
 
 use crate::time::Instant;
 
-/// The size to begin with: on 2 cores, short reads over 2 upstreams ran 1.2 to 1.8 times as fast as
-/// over 8.
-pub const SIZE_MIN: usize = 2;
+/// The size that the only busy lane of a service begins with: on 2 cores, short reads over 2
+/// upstreams ran 1.2 to 1.8 times as fast as over 8. Where several are busy each begins with one.
+pub const SIZE_ALONE: usize = 2;
 
 /// How long answers are counted before two sizes are compared.
 const WINDOW_NANOS: u64 = 200_000_000;
@@ -27,9 +27,15 @@ const LOSS_PERCENT: u64 = 2;
 #[derive(Clone, Debug)]
 pub struct ActiveSet {
     size: usize,
+    /// What the size began with.
+    size_min: usize,
     trial: Trial,
-    /// Shared requests answered since the window began.
-    answered: u64,
+    /// Shared requests of the lane answered since the window began.
+    own: u64,
+    /// Whether there were any in the window before.
+    is_busy: bool,
+    /// What the service had answered when the window began.
+    answered_before: u64,
     window_since: Instant,
     pause_nanos: u64,
     next_trial: Instant,
@@ -60,12 +66,28 @@ pub enum Pressure {
     Stuck,
 }
 
+/// What a lane sees of itself and its service.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// How its shared requests fare.
+    pub pressure: Pressure,
+    /// How many lanes of the service are busy.
+    pub busy_lanes: usize,
+    /// There is no use in more upstreams.
+    pub size_max: usize,
+    /// Shared requests that the service has ever answered.
+    pub answered: u64,
+}
+
 impl Default for ActiveSet {
     fn default() -> Self {
         Self {
-            size: SIZE_MIN,
+            size: SIZE_ALONE,
+            size_min: SIZE_ALONE,
             trial: Trial::No,
-            answered: 0,
+            own: 0,
+            is_busy: false,
+            answered_before: 0,
             window_since: Instant(0),
             pause_nanos: PAUSE_NANOS,
             next_trial: Instant(0),
@@ -80,28 +102,33 @@ impl ActiveSet {
         self.size
     }
 
-    /// A shared request was answered.
+    /// A shared request of the lane was answered.
     pub fn note_answered(&mut self) {
-        self.answered += 1;
+        self.own += 1;
     }
 
-    /// Looks at what was answered under which pressure. Called now and then; there is no use in
-    /// more than `size_max` upstreams.
-    pub fn adapt(&mut self, now: Instant, pressure: Pressure, size_max: usize) {
-        let size_max = size_max.max(SIZE_MIN);
+    /// Whether shared requests of the lane were answered lately.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy || self.own > 0
+    }
+
+    /// Looks at what was answered under which pressure. Called now and then.
+    pub fn adapt(&mut self, now: Instant, view: View) {
+        let size_max = view.size_max.max(1);
+        self.begin_with(if view.busy_lanes > 1 { 1 } else { SIZE_ALONE });
         self.size = self.size.min(size_max);
-        if pressure == Pressure::Stuck && self.size < size_max {
+        if view.pressure == Pressure::Stuck && self.size < size_max {
             self.size += 1;
             self.trial = Trial::No;
-            self.begin_window(now);
+            self.begin_window(now, view.answered);
             return;
         }
         if now.nanos_since(self.window_since) < WINDOW_NANOS {
             return;
         }
-        let answered = self.answered;
-        self.begin_window(now);
-        if pressure == Pressure::None {
+        let answered = view.answered - self.answered_before;
+        self.begin_window(now, view.answered);
+        if view.pressure == Pressure::None {
             self.trial = Trial::No;
             return;
         }
@@ -125,13 +152,24 @@ impl ActiveSet {
         }
     }
 
-    fn begin_window(&mut self, now: Instant) {
-        self.answered = 0;
+    /// Other lanes became busy, or came to rest.
+    fn begin_with(&mut self, size_min: usize) {
+        if size_min != self.size_min {
+            self.size = (self.size + size_min).saturating_sub(self.size_min).max(1);
+            self.size_min = size_min;
+            self.trial = Trial::No;
+        }
+    }
+
+    fn begin_window(&mut self, now: Instant, answered: u64) {
+        self.is_busy = self.own > 0;
+        self.own = 0;
+        self.answered_before = answered;
         self.window_since = now;
     }
 
     fn begin_trial(&mut self, answered: u64, size_max: usize) {
-        let can_shrink = self.size > SIZE_MIN;
+        let can_shrink = self.size > self.size_min;
         let can_grow = self.size < size_max;
         if can_shrink && (self.tries_less || !can_grow) {
             self.size -= 1;
@@ -163,62 +201,88 @@ impl ActiveSet {
 mod tests {
     use super::*;
 
-    /// Runs a lane whose node answers `rate(size)` requests in a window; the size afterwards.
-    fn run(windows: u64, rate: impl Fn(usize) -> u64, pressure: Pressure) -> (ActiveSet, usize) {
-        let mut set = ActiveSet::default();
-        let mut largest = 0;
-        for window in 1..=windows {
-            for _ in 0..rate(set.size()) {
-                set.note_answered();
+    /// A lane and its node, which answers `rate(size)` requests in a window.
+    #[derive(Default)]
+    struct Run {
+        set: ActiveSet,
+        answered: u64,
+        window: u64,
+        largest: usize,
+        growths: u64,
+    }
+
+    impl Run {
+        fn windows(&mut self, count: u64, busy_lanes: usize, rate: impl Fn(usize) -> u64) {
+            for _ in 0..count {
+                self.window += 1;
+                let before = self.set.size();
+                self.answered += rate(before);
+                self.set.note_answered();
+                let view = View {
+                    pressure: Pressure::Busy,
+                    busy_lanes,
+                    size_max: 8,
+                    answered: self.answered,
+                };
+                self.set.adapt(Instant(self.window * WINDOW_NANOS), view);
+                self.largest = self.largest.max(self.set.size());
+                self.growths += u64::from(self.set.size() > before);
             }
-            set.adapt(Instant(window * WINDOW_NANOS), pressure, 8);
-            largest = largest.max(set.size());
         }
-        (set, largest)
     }
 
     #[test]
     fn widens_while_more_is_answered() {
-        let (set, _) = run(60, |size| 1_000 * size.min(6) as u64, Pressure::Busy);
-        assert!((6..=7).contains(&set.size()), "{set:?}");
+        let mut run = Run::default();
+        run.windows(60, 1, |size| 1_000 * size.min(6) as u64);
+        assert!((6..=7).contains(&run.set.size()), "{:?}", run.set);
     }
 
     #[test]
     fn stays_small_when_more_upstreams_do_not_help() {
-        let (set, largest) = run(2_000, |size| 1_000 - 50 * size as u64, Pressure::Busy);
-        assert_eq!((set.size(), largest), (SIZE_MIN, SIZE_MIN + 1));
+        let mut run = Run::default();
+        run.windows(2_000, 1, |size| 1_000 - 50 * size as u64);
+        assert_eq!((run.set.size(), run.largest), (SIZE_ALONE, SIZE_ALONE + 1));
     }
 
     #[test]
     fn tries_ever_less_often_what_does_not_help() {
-        let mut set = ActiveSet::default();
-        let mut trials = 0;
-        for window in 1..=3_000 {
-            let before = set.size();
-            (0..1_000).for_each(|_| set.note_answered());
-            set.adapt(Instant(window * WINDOW_NANOS), Pressure::Busy, 8);
-            trials += u32::from(set.size() > before);
-        }
+        let mut run = Run::default();
+        run.windows(3_000, 1, |_| 1_000);
         // Ten minutes: after 2, 4, 8, 16, 32, and then every 60 seconds.
-        assert!((10..=16).contains(&trials), "{trials}");
+        assert!((10..=16).contains(&run.growths), "{}", run.growths);
     }
 
     #[test]
     fn widens_at_once_when_heads_are_stuck() {
         let mut set = ActiveSet::default();
         for tick in 1..=4 {
-            set.adapt(Instant(tick), Pressure::Stuck, 5);
+            let view = View {
+                pressure: Pressure::Stuck,
+                busy_lanes: 1,
+                size_max: 5,
+                answered: 0,
+            };
+            set.adapt(Instant(tick), view);
         }
         assert_eq!(set.size(), 5);
     }
 
     #[test]
     fn narrows_when_fewer_serve_as_well() {
-        let (mut set, _) = run(60, |size| 1_000 * size.min(6) as u64, Pressure::Busy);
-        for window in 100..400 {
-            (0..1_000).for_each(|_| set.note_answered());
-            set.adapt(Instant(window * WINDOW_NANOS), Pressure::Busy, 8);
-        }
-        assert!(set.size() <= SIZE_MIN + 1, "{set:?}");
+        let mut run = Run::default();
+        run.windows(60, 1, |size| 1_000 * size.min(6) as u64);
+        run.windows(300, 1, |_| 1_000);
+        assert!(run.set.size() <= SIZE_ALONE + 1, "{:?}", run.set);
+    }
+
+    #[test]
+    fn uses_one_upstream_while_other_lanes_are_busy() {
+        let mut run = Run::default();
+        run.windows(1, 1, |_| 1_000);
+        run.windows(1, 4, |_| 1_000);
+        let beside = run.set.size();
+        run.windows(1, 1, |_| 1_000);
+        assert!(beside < run.set.size(), "{beside}, {:?}", run.set);
     }
 }

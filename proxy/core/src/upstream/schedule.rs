@@ -66,6 +66,8 @@ pub struct Connections {
     pub retry_at: Instant,
     /// When who waits is looked at again, whatever happens.
     pub look_at: Instant,
+    /// Requests without a lease that were ever answered.
+    pub answered: u64,
     /// When a shared request came last.
     pub shared_at: Instant,
     /// Identities for which something is to be done: logins, requests of our own.

@@ -73,6 +73,8 @@ impl Shard {
                 if !head.is_leased {
                     let lane = self.upstreams[id].lane;
                     self.lanes[lane].active.note_answered();
+                    let service = self.upstreams[id].service;
+                    self.connections[service.index()].answered += 1;
                 }
                 self.finish_request(id, client, &head, status);
             }
