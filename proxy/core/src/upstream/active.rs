@@ -3,8 +3,8 @@
 //! A node runs only so much at once: more upstreams than it can serve cost throughput, fewer leave
 //! it idle while heads wait for locks, commits or disks. So the size is tried out: one more where
 //! requests queue, kept only if more was answered, by the whole service: what one lane gains from
-//! the others is no gain. Pure arithmetic; knows neither upstreams nor requests. Invariant: the size
-//! is at least one, and between two trials that did not help ever more time passes.
+//! the others is no gain. Pure arithmetic; knows neither upstreams nor requests. Invariant: the
+//! size is at least one, and between two trials that did not help ever more time passes.
 
 use crate::time::Instant;
 
