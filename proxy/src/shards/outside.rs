@@ -95,13 +95,29 @@ impl Outside {
 
     /// Tells another shard something, if it exists and has room for it.
     pub fn tell(&self, shard: ShardId, message: Message) {
-        if let Some(mailbox) = self.ways.mailboxes.get(shard.index())
-            && !mailbox.try_send(Letter::FromShard(message))
-        {
+        let asker = match &message {
+            Message::Cancel { shard, client, .. } => Some((*shard, *client)),
+            _ => None,
+        };
+        let is_told = match self.ways.mailboxes.get(shard.index()) {
+            Some(mailbox) => mailbox.try_send(Letter::FromShard(message)),
+            // A key that nobody was given may name any shard.
+            None => false,
+        };
+        if is_told {
+            return;
+        }
+        if shard.index() < self.ways.mailboxes.len() {
             tracing::warn!(
                 shard = shard.0,
                 "a message was dropped: the mailbox of the shard is full"
             );
+        }
+        if let Some((asker, client)) = asker
+            && let Some(mailbox) = self.ways.mailboxes.get(asker.index())
+        {
+            // Whoever asked waits for the end of the connection.
+            mailbox.try_send(Letter::FromShard(Message::CancelTaken { client }));
         }
     }
 }
