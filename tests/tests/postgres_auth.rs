@@ -1,6 +1,5 @@
 //! Logging in: relayed to the node in each of its ways, or checked against a users file.
 
-use std::fs;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -151,20 +150,6 @@ fn never_runs_one_user_as_another() {
     }
 }
 
-/// Options with a users file.
-fn with_users(folder: &Folder, text: &str) -> ProxyOptions {
-    let file = folder.join("userlist.txt");
-    fs::write(&file, text).expect("ours to write");
-    let service = vec![
-        "auth = \"users\"".to_owned(),
-        format!("users = \"{}\"", file.display()),
-    ];
-    ProxyOptions {
-        service,
-        ..Default::default()
-    }
-}
-
 #[test]
 fn checks_clients_against_a_users_file() {
     let folder = Folder::new("users");
@@ -174,7 +159,7 @@ fn checks_clients_against_a_users_file() {
         "\"plain\" \"secret plain\"\n\"hashed\" \"{hash}\"\n; a comment\n\"scrammed\" \"secret scram\"\n\
          \"trusted\" \"a \"\"quoted\"\" one\"\n"
     );
-    for place in all_places(&with_users(&folder, &text)) {
+    for place in all_places(&ProxyOptions::with_users(&folder, &text)) {
         if place.proxy.is_none() {
             continue;
         }

@@ -62,20 +62,6 @@ fn enter_database(
     })
 }
 
-/// Options with a users file.
-fn with_users(folder: &Folder, text: &str) -> ProxyOptions {
-    let file = folder.join("userlist.txt");
-    fs::write(&file, text).expect("ours to write");
-    let service = vec![
-        "auth = \"users\"".to_owned(),
-        format!("users = \"{}\"", file.display()),
-    ];
-    ProxyOptions {
-        service,
-        ..Default::default()
-    }
-}
-
 /// How many sessions the node has for those who are no superuser.
 fn sessions(node: &Node) -> usize {
     let count = node
@@ -286,7 +272,7 @@ fn logs_in_with_a_verifier_that_is_the_nodes() {
         "select replace(rolpassword, '$4096:', '$4097:') from pg_authid where rolname = 'plain'",
     );
     let text = format!("\"scrammed\" \"{verifier}\"\n\"plain\" \"{other}\"\n");
-    for place in places(&node, &with_users(&folder, &text)) {
+    for place in places(&node, &ProxyOptions::with_users(&folder, &text)) {
         if place.proxy.is_none() {
             continue;
         }
@@ -311,7 +297,7 @@ fn logs_all_users_of_a_file_in_again_when_the_node_restarts() {
         .iter()
         .map(|(user, password, _)| format!("\"{user}\" \"{password}\"\n"))
         .collect();
-    for place in places(&node, &with_users(&folder, &text)) {
+    for place in places(&node, &ProxyOptions::with_users(&folder, &text)) {
         if place.proxy.is_none() {
             continue;
         }
@@ -341,7 +327,7 @@ fn reads_the_users_file_again_on_sighup() {
     let node = node();
     let folder = Folder::new("users");
     let file = folder.join("userlist.txt");
-    let options = with_users(&folder, "\"plain\" \"secret plain\"\n");
+    let options = ProxyOptions::with_users(&folder, "\"plain\" \"secret plain\"\n");
     for place in places(&node, &options) {
         let Some(proxy) = &place.proxy else { continue };
         fs::write(&file, "\"plain\" \"secret plain\"\n").expect("ours to write");

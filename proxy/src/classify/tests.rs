@@ -6,6 +6,7 @@ use manifold_core::proof::{Scope, Setting, Statement};
 
 use super::{Catalog, CatalogError, classify};
 
+mod bodies;
 mod fixture;
 mod hostile;
 mod ordinary;

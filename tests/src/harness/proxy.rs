@@ -67,6 +67,22 @@ impl Default for ProxyOptions {
     }
 }
 
+impl ProxyOptions {
+    /// With `auth = "users"` and a users file of this text in the folder.
+    pub fn with_users(folder: &Folder, text: &str) -> Self {
+        let file = folder.join("userlist.txt");
+        fs::write(&file, text).expect("ours to write");
+        let service = vec![
+            "auth = \"users\"".to_owned(),
+            format!("users = \"{}\"", file.display()),
+        ];
+        Self {
+            service,
+            ..Self::default()
+        }
+    }
+}
+
 /// A running proxy.
 #[derive(Debug)]
 pub struct Proxy {

@@ -311,8 +311,10 @@ impl Shard {
         for &lane in &lanes {
             wanted += self.wanted_upstreams(lane);
         }
-        self.connections[service.index()].waiting = lanes.clone();
-        for lane in lanes {
+        self.connections[service.index()].waiting = lanes;
+        // By index, for this runs in every pass under load and must allocate nothing.
+        for index in 0..self.connections[service.index()].waiting.len() {
+            let lane = self.connections[service.index()].waiting[index];
             if self.lanes.get(lane).is_none() {
                 continue;
             }
@@ -448,13 +450,14 @@ impl Shard {
     /// Keeps new shared requests off as many upstreams as somebody waits for, so that they become
     /// free soon.
     pub(crate) fn hold_back(&mut self, service: ServiceId, wanted: usize) {
-        let upstreams = self.connections[service.index()].upstreams.clone();
+        let upstreams = &self.connections[service.index()].upstreams;
         let held = upstreams
             .iter()
             .filter(|&&id| self.upstreams[id].is_held_back)
             .count();
         for _ in held..wanted {
-            let victim = upstreams
+            let victim = self.connections[service.index()]
+                .upstreams
                 .iter()
                 .copied()
                 .filter(|&id| self.upstreams[id].can_be_held_back())

@@ -4,7 +4,6 @@
 //! requests that were proven read-only and of which nothing was delivered are issued again, all of
 //! one client's together and in order; what they bring where they were is discarded.
 
-use crate::client::postgres::Waiting;
 use crate::ids::{ClientId, ServiceId, UpstreamId};
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Expectation, Requester};
@@ -77,18 +76,8 @@ impl Shard {
             one.owner = Requester::Abandoned;
             count += 1;
         }
-        let client = &mut self.clients[id];
-        client.reissues += 1;
-        client.in_flight = 0;
-        client.is_barred = false;
-        client.upstream = None;
-        client.scanned = 0;
-        client.input.rewind();
-        client.session_mut().statements.forget_pending();
-        if matches!(client.waiting, Waiting::Itself | Waiting::No) {
-            client.waiting = Waiting::No;
-            self.clients_to_pump.push_back(id);
-        }
+        self.clients[id].reissues += 1;
+        self.take_back(id);
         self.stats.requests_reissued += count;
         true
     }

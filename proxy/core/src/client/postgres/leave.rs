@@ -96,8 +96,10 @@ impl Shard {
         let upstream = &self.upstreams[target];
         let is_alone = upstream.tail == Some(id) || client.lease.is_some();
         let mut mine = upstream.pipe.iter().filter(|one| one.client() == Some(id));
-        // A write runs to its end, as it would on a connection of the client's own.
-        if is_alone && mine.next().is_some_and(|one| !one.writes) {
+        let has_some = mine.clone().next().is_some();
+        // A write runs to its end, as it would on a connection of the client's own; and a cancel
+        // that is late may hit what comes after the read it was meant for.
+        if is_alone && has_some && mine.all(|one| !one.writes) {
             self.forward_cancel(target);
         } else {
             self.settle_upstream(target);

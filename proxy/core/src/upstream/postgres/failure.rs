@@ -193,21 +193,27 @@ impl Shard {
     fn send_again(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         client.retries += 1;
+        if client.lease.take().is_some() {
+            client.session_mut().touched.clear();
+        }
+        self.take_back(id);
+        self.stats.requests_retried += 1;
+    }
+
+    /// All of a client's unanswered requests are as if they had never been sent; it goes on with
+    /// the first of them.
+    pub(crate) fn take_back(&mut self, id: ClientId) {
+        let client = &mut self.clients[id];
         client.in_flight = 0;
         client.is_barred = false;
         client.upstream = None;
         client.scanned = 0;
         client.input.rewind();
-        let was_leased = client.lease.take().is_some();
         client.session_mut().statements.forget_pending();
-        if was_leased {
-            client.session_mut().touched.clear();
-        }
         if matches!(client.waiting, Waiting::Itself | Waiting::No) {
             client.waiting = Waiting::No;
             self.clients_to_pump.push_back(id);
         }
-        self.stats.requests_retried += 1;
     }
 
     /// The only unanswered request of a client without a lease is lost; the session goes on.
