@@ -8,13 +8,14 @@ use manifold_core::event::{Operation, Peer};
 use manifold_core::ids::ListenerId;
 use manifold_drivers::{ListenAddress, Listener, bind};
 
-use crate::core::Core;
+use crate::core::{Core, keep_port};
 use crate::{Directory, Kind, MOMENT, client, read_to_end};
 
 pub fn refuses_clients_after_accepting_was_turned_off(kind: Kind) {
     let mut core = Core::open(kind);
     let directory = Directory::new();
     let tcp = core.listen_tcp();
+    let _port = keep_port(tcp);
     let path = directory.path("socket");
     core.listen(&ListenAddress::Unix(path.clone()));
     let kept = client(tcp);

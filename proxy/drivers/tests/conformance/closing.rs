@@ -9,7 +9,7 @@ use manifold_core::event::{Address, Failure, Operation};
 use manifold_core::ids::ConnId;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::core::Core;
+use crate::core::{Core, keep_port};
 use crate::{Kind, MOMENT, client, pattern, read_to_end};
 
 /// More than the buffers of both ends of a loopback connection hold.
@@ -209,6 +209,7 @@ pub fn survives_a_close_that_nobody_may_ask_for(kind: Kind) {
 pub fn lets_go_of_every_socket_when_dropped(kind: Kind) {
     let mut core = Core::open(kind);
     let address = core.listen_tcp();
+    let _port = keep_port(address);
     let clients: Vec<_> = (0..3).map(|_| client(address)).collect();
     let conns: Vec<_> = clients.iter().map(|_| core.accepted()).collect();
     core.send(conns[0], pattern(1, MUCH));

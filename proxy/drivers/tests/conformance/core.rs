@@ -13,11 +13,22 @@ use manifold_core::event::{Address, Event, Failure, Operation, Peer, Socket};
 use manifold_core::ids::{ConnId, ListenerId};
 use manifold_core::slab::Slab;
 use manifold_drivers::{Config, Driver, ListenAddress, Woken, bind};
+use socket2::{Domain, Type};
 
 use crate::Kind;
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keeps the port of a listener of this process, without listening on it: who connects once the
+/// listener has gone is refused, and does not reach whoever was given the port next.
+pub fn keep_port(address: SocketAddr) -> socket2::Socket {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
+}
 
 /// What has happened on one connection.
 #[derive(Debug, Default)]
@@ -98,7 +109,7 @@ impl Core {
 
     /// Listens, under the next id from 0 on.
     pub fn listen(&mut self, address: &ListenAddress) -> ListenAddress {
-        let listener = bind(address, false, 1024).unwrap();
+        let listener = bind(address, true, 1024).unwrap();
         let address = listener.address().unwrap();
         self.driver
             .listen(ListenerId(self.listeners), listener)

@@ -8,7 +8,7 @@ use manifold_core::event::{Address, Operation};
 use manifold_drivers::Config;
 
 use crate::closing::unanswering;
-use crate::core::Core;
+use crate::core::{Core, keep_port};
 use crate::{Kind, MOMENT, client, pattern, read, read_to_end};
 
 /// More than the buffers of both ends of a loopback connection hold.
@@ -99,6 +99,7 @@ pub fn begins_anew_with_everything_in_flight(kind: Kind) {
 pub fn stays_closed_to_clients_after_close_all(kind: Kind) {
     let mut core = Core::open(kind);
     let address = core.listen_tcp();
+    let _port = keep_port(address);
     core.submit(Operation::AcceptOff);
     core.run(MOMENT);
     core.begin_anew();
