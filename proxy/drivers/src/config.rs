@@ -46,9 +46,6 @@ pub struct Config {
     /// Places of the completion queue, at least 256: twice what one pass may complete is right.
     /// Fewer lose nothing but cost time. Only io_uring has one.
     pub completions: u32,
-    /// How long to look for completions in user space before sleeping. Spends a core to save the
-    /// time of a wake-up.
-    pub spin: Option<Duration>,
     /// When an upstream connection without traffic is first asked whether it still lives.
     pub keepalive_idle: Duration,
     /// The time between further such questions.
@@ -65,7 +62,6 @@ impl Default for Config {
             buffers: 1024,
             buffer_bytes: 4096,
             completions: 4096,
-            spin: None,
             keepalive_idle: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(10),
             keepalive_retries: 3,

@@ -228,6 +228,15 @@ impl Driver {
         }
     }
 
+    /// How long the next waits look for events in user space before they sleep; at first they do
+    /// not. Spends a core to save the time of a wake-up.
+    pub fn set_spin(&mut self, spin: Option<Duration>) {
+        match &mut self.inner {
+            Inner::Epoll(epoll) => epoll.spin = spin,
+            Inner::IoUring(uring) => uring.spin = spin,
+        }
+    }
+
     /// What wakes this driver up from another thread.
     pub fn doorbell(&self) -> Doorbell {
         match &self.inner {

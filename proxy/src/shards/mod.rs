@@ -9,6 +9,7 @@ mod mailbox;
 mod outside;
 mod plan;
 mod snapshot;
+mod spin;
 mod turn;
 
 use std::io;
@@ -36,6 +37,7 @@ use crate::config::{Config, Service};
 use mailbox::{Inbox, mailbox};
 use outside::{Outside, Ways};
 use snapshot::Publisher;
+use spin::Spin;
 use turn::Turn;
 
 /// Why the shards could not be started. The environment is to blame.
@@ -216,6 +218,7 @@ fn classifier(mailboxes: Arc<[Mailbox]>) -> Result<(Classifier, SyncSender<Reque
 fn run(start: Start, opened: &SyncSender<Result<Doorbell, StartError>>, go: &Receiver<Go>) {
     let _guard = AbortOnPanic;
     let id = start.settings.id;
+    let spin = Spin::of_unpinned();
     pin(id.0);
     let mut driver = match open(&start.settings, start.kind, start.sockets) {
         Ok(driver) => driver,
@@ -231,7 +234,7 @@ fn run(start: Start, opened: &SyncSender<Result<Doorbell, StartError>>, go: &Rec
     };
     let outside = Outside::new(id, ways);
     let publisher = Publisher::new(start.board, Driver::now());
-    Turn::new(start.settings, inbox, outside, publisher).run(&mut driver);
+    Turn::new(start.settings, inbox, outside, publisher, spin).run(&mut driver);
     drop(driver);
     drop(start.running);
 }

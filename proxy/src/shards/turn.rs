@@ -19,6 +19,7 @@ use super::core::Core;
 use super::mailbox::{Answer, Inbox, Letter, Life};
 use super::outside::Outside;
 use super::snapshot::Publisher;
+use super::spin::Spin;
 
 /// How much longer than the deadline of a drain a core may take to close its connections.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
@@ -33,6 +34,7 @@ pub struct Turn {
     inbox: Inbox,
     outside: Outside,
     publisher: Publisher,
+    spin: Spin,
     /// Answers that were known at once, for the next pass.
     answers: Vec<Answer>,
     /// When the shard ends even if its core has not finished draining.
@@ -43,7 +45,13 @@ pub struct Turn {
 
 impl Turn {
     /// A shard that has not begun. `settings` have permits of its own.
-    pub fn new(settings: Settings, inbox: Inbox, outside: Outside, publisher: Publisher) -> Self {
+    pub fn new(
+        settings: Settings,
+        inbox: Inbox,
+        outside: Outside,
+        publisher: Publisher,
+        spin: Spin,
+    ) -> Self {
         Self {
             core: Core::new(settings.clone()),
             settings,
@@ -51,6 +59,7 @@ impl Turn {
             inbox,
             outside,
             publisher,
+            spin,
             answers: Vec::new(),
             drain_until: None,
             is_drained: false,
@@ -68,9 +77,12 @@ impl Turn {
 
     /// One pass.
     fn pass(&mut self, driver: &mut Driver) {
-        let timeout = self.timeout(Driver::now());
+        let before = Driver::now();
+        let timeout = self.timeout(before);
+        driver.set_spin(self.spin.time());
         let woken = self.wait(driver, timeout);
         let now = Driver::now();
+        self.spin.note(&woken, now.since(before));
         if woken.doorbell {
             self.read_letters(now);
         }

@@ -62,6 +62,8 @@ pub(crate) struct Epoll {
     doorbell: Doorbell,
     has_rung: bool,
     config: Config,
+    /// How long to look before sleeping.
+    pub(crate) spin: Option<Duration>,
     pub(crate) counters: Counters,
 }
 
@@ -96,6 +98,7 @@ impl Epoll {
             doorbell,
             has_rung: false,
             config: config.clone(),
+            spin: None,
             counters: Counters::default(),
         })
     }
@@ -302,7 +305,7 @@ impl Epoll {
 
     /// Looks what is ready, waiting for it if there is time.
     fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let Some(spin) = self.config.spin.filter(|_| timeout != Some(Duration::ZERO)) else {
+        let Some(spin) = self.spin.filter(|_| timeout != Some(Duration::ZERO)) else {
             return self.poller.wait(timeout);
         };
         let spin = timeout.map_or(spin, |timeout| timeout.min(spin));

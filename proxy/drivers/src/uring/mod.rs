@@ -72,6 +72,8 @@ pub(crate) struct Uring {
     is_bell_armed: bool,
     has_rung: bool,
     config: Config,
+    /// How long to look before sleeping.
+    pub(crate) spin: Option<Duration>,
     pub(crate) counters: Counters,
 }
 
@@ -98,6 +100,7 @@ impl Uring {
             is_bell_armed: false,
             has_rung: false,
             config: config.clone(),
+            spin: None,
             counters: Counters::default(),
         };
         uring.arm_bell();
@@ -188,7 +191,7 @@ impl Uring {
         if timeout == Some(Duration::ZERO) {
             return self.ring.enter(0, None);
         }
-        let Some(spin) = self.config.spin else {
+        let Some(spin) = self.spin else {
             return self.ring.enter(1, timeout);
         };
         self.ring.enter(0, None)?;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manifold_drivers::{Config, Driver};
+use manifold_drivers::Driver;
 
 use crate::core::Core;
 use crate::{Kind, MOMENT, client};
@@ -66,13 +66,8 @@ pub fn waits_as_long_as_it_is_told(kind: Kind) {
 /// What was submitted is not held back by the spinning.
 pub fn submits_before_it_spins(kind: Kind) {
     let spin = MOMENT * 50;
-    let mut core = Core::open_with(
-        kind,
-        &Config {
-            spin: Some(spin),
-            ..Config::default()
-        },
-    );
+    let mut core = Core::open(kind);
+    core.driver.set_spin(Some(spin));
     core.is_echo = true;
     let address = core.listen_tcp();
     let mut client = client(address);
@@ -85,13 +80,8 @@ pub fn submits_before_it_spins(kind: Kind) {
 }
 
 pub fn spins_before_it_sleeps(kind: Kind) {
-    let mut core = Core::open_with(
-        kind,
-        &Config {
-            spin: Some(MOMENT / 2),
-            ..Config::default()
-        },
-    );
+    let mut core = Core::open(kind);
+    core.driver.set_spin(Some(MOMENT / 2));
     core.is_echo = true;
     let address = core.listen_tcp();
     // Longer than the spin, as long as the spin, and shorter.

@@ -62,7 +62,13 @@ impl Stage {
         let outside = Outside::new(ShardId(0), ways);
         let board = Board::default();
         let publisher = Publisher::new(board.clone(), Driver::now());
-        let turn = Turn::new(settings(&others), inbox, outside, publisher);
+        let turn = Turn::new(
+            settings(&others),
+            inbox,
+            outside,
+            publisher,
+            Spin::of_unpinned(),
+        );
         Self {
             turn,
             driver,
