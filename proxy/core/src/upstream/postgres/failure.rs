@@ -58,9 +58,9 @@ impl Shard {
             Broken::Gone => {}
             Broken::Fatal => self.lose_upstream(id, "the node ended the session"),
             Broken::Healed => {
-                // It failed before anything of it ran.
+                // It failed before anything of it ran, or was rolled back.
                 self.upstreams[id].pipe[0].writes = false;
-                self.lose_upstream(id, "its statements no longer fit their tables");
+                self.lose_upstream(id, "what it remembers no longer fits the tables");
             }
             Broken::Login(why) => self.fail_upstream(id, why),
             Broken::Mismatch => {

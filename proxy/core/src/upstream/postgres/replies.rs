@@ -20,6 +20,11 @@ use crate::upstream::postgres::{State, Upstream};
 /// How PostgreSQL says that a prepared statement no longer fits its tables (`plancache.c`).
 const STALE_PLAN: &[u8] = b"cached plan must not change result type";
 
+/// How it begins to say that a function of its was compiled for columns of other types
+/// (`plpgsql/pl_exec.c` by way of `params.c`: "type of parameter 1 (bigint) does not match that
+/// when preparing the plan (integer)").
+const STALE_FUNCTION: &[u8] = b"type of parameter ";
+
 /// Why an upstream cannot go on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Broken {
@@ -157,7 +162,7 @@ impl Shard {
             *run = message.start..message.start;
             self.make_up(id);
         } else if tag == b'E' {
-            if self.heal_plan(id, body) {
+            if self.is_of_stale_memory(id, body) {
                 return Err(Broken::Healed);
             }
             // What we answer ourselves happened before what failed.
@@ -402,16 +407,35 @@ impl Shard {
         }
     }
 
-    /// A client prepared and ran, in one request, a statement that the upstream has had since
-    /// before a change of its tables. A private connection would have made a new plan: the
-    /// upstream forgets the old one and the request is made anew. Says whether it was so.
-    fn heal_plan(&mut self, id: UpstreamId, body: &[u8]) -> bool {
+    /// Whether a request failed only because of what the upstream remembers of its tables from
+    /// before they were changed, where a private connection would remember nothing. The request
+    /// is then made anew elsewhere.
+    fn is_of_stale_memory(&self, id: UpstreamId, body: &[u8]) -> bool {
         let Ok(fields) = Fields::decode(body) else {
             return false;
         };
-        if fields.sqlstate() != b"0A000" || !fields.message().starts_with(STALE_PLAN) {
-            return false;
+        let says = |words: &[u8]| fields.message().starts_with(words);
+        match fields.sqlstate() {
+            b"0A000" if says(STALE_PLAN) => self.is_of_stale_plan(id),
+            b"42804" if says(STALE_FUNCTION) => self.is_of_stale_function(id),
+            _ => false,
         }
+    }
+
+    /// The only request of a client that can be sent again has called a function that somebody else
+    /// may have called on this upstream before. It is rolled back.
+    fn is_of_stale_function(&self, id: UpstreamId) -> bool {
+        let Some(head) = self.upstreams[id].pipe.front() else {
+            return false;
+        };
+        let client = head.client().and_then(|client| self.clients.get(client));
+        let is_whole = head.len > 0 && !head.is_delivered && !head.commits_early;
+        is_whole && client.is_some_and(|client| client.in_flight == 1 && client.retries == 0)
+    }
+
+    /// A client prepared and ran, in one request, a statement that the upstream has had since
+    /// before a change of its tables.
+    fn is_of_stale_plan(&self, id: UpstreamId) -> bool {
         let upstream = &self.upstreams[id];
         let Some(head) = upstream.pipe.front() else {
             return false;
