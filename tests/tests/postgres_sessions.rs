@@ -292,6 +292,60 @@ fn gives_sequence_values_of_the_own_session() {
     });
 }
 
+/// In a failed transaction nothing of what others drew can be wiped: it has to be done after it.
+#[test]
+fn hides_what_others_drew_from_who_asked_in_a_failed_transaction() {
+    compare_with(&Setup::connections(1), |stage| {
+        let mut a = stage.client("a");
+        a.query(stage, "create table t (id serial, v text)");
+        a.query(stage, "insert into t (v) values ('a')");
+        let mut b = stage.client("b");
+        b.query(stage, "begin");
+        assert_eq!(b.query(stage, "select 1/0").sqlstate(), "22012");
+        assert_eq!(b.query(stage, "select lastval()").sqlstate(), "25P02");
+        b.query(stage, "rollback");
+        assert_eq!(b.query(stage, "select lastval()").sqlstate(), "55000");
+        b.query(stage, "insert into t (v) values ('b')");
+        assert_eq!(b.query(stage, "select lastval()").value(), "2");
+    });
+}
+
+/// A connection remembers how it compiled a function. Who has never called it must not be told
+/// that this no longer fits, whether the call reads or writes.
+#[test]
+fn calls_functions_as_if_nobody_had_called_them_before() {
+    compare_with(&Setup::connections(1), |stage| {
+        let mut a = stage.client("a");
+        a.query(stage, "create table t (v int)");
+        a.query(stage, "insert into t values (1)");
+        a.query(stage, "create table seen (v text)");
+        a.query(
+            stage,
+            "create function f() returns text language plpgsql as \
+             $$ declare r record; begin select v into r from t; return r.v + 1; end $$",
+        );
+        a.query(
+            stage,
+            "create function g() returns void language plpgsql as \
+             $$ declare r record; begin select v into r from t; \
+             insert into seen values (r.v + 1); end $$",
+        );
+        let mut others = ["b", "c"].map(|name| stage.client(name));
+        for (function, name) in [("f", "new f"), ("g", "new g")] {
+            let call = format!("select {function}()");
+            others[0].query(stage, &call);
+            a.query(stage, "alter table t alter v type numeric using v");
+            let mut new = stage.client(name);
+            assert_eq!(new.query(stage, &call).sqlstate(), "");
+            a.query(stage, "alter table t alter v type int using v");
+        }
+        assert_eq!(
+            others[1].query(stage, "select count(*) from seen").value(),
+            "2"
+        );
+    });
+}
+
 #[test]
 fn keeps_the_odds_and_ends_of_a_session() {
     compare_with(&Setup::connections(4), |stage| {

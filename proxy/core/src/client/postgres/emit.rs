@@ -72,7 +72,7 @@ impl Shard {
             .session
             .as_deref_mut()
             .expect("a client with requests is logged in");
-        session.has_drawn |= found.draws;
+        session.has_drawn |= found.draws && client.status != Status::Failed;
         // What is prepared next must not be given a plan of before; under its own names it is not.
         client.is_barred |= found.defines && !session.is_raw;
         let mut emitter = Emitter {

@@ -162,6 +162,8 @@ pub struct Lease {
     pub is_open: bool,
     /// Something has been sent on it.
     pub is_begun: bool,
+    /// What earlier sessions drew from sequences has been wiped from it.
+    pub has_forgotten: bool,
     /// Its open transaction has changed the catalog, or may have: true for others when it commits.
     pub defines: Option<Definition>,
 }

@@ -4,6 +4,7 @@
 //! one reason (`Waiting`, a pause) why it is not looked at, and whatever ends that reason looks at
 //! the client again.
 
+use manifold_protocols::postgres::backend::Status;
 use manifold_protocols::postgres::frame::decode_frontend_header;
 
 use crate::client::postgres::errors::Refusal;
@@ -199,7 +200,9 @@ impl Shard {
                 let until = found.keeps.map_or(Until::Idle, Until::Session);
                 self.begin_lease(id, target, until);
                 self.note_traces(id, target, &found);
-                self.forget_sequences(id, target, found.keeps);
+                if self.must_forget_sequences(id, found.keeps) {
+                    self.forget_sequences(id, target);
+                }
                 if found.keeps.is_some() {
                     return self.go_raw(id, target);
                 }
@@ -235,10 +238,20 @@ impl Shard {
     }
 
     /// A session that has drawn from no sequence yet must not see what others drew on its upstream.
-    fn forget_sequences(&mut self, id: ClientId, target: UpstreamId, keeps: Option<Reason>) {
-        if keeps == Some(Reason::Sequence) && !self.clients[id].session().has_drawn {
-            self.send_chore(target, Chore::Switch, b"DISCARD SEQUENCES");
+    /// In a failed transaction it is told nothing, and nothing could be wiped.
+    fn must_forget_sequences(&self, id: ClientId, keeps: Option<Reason>) -> bool {
+        let client = &self.clients[id];
+        keeps == Some(Reason::Sequence)
+            && !client.session().has_drawn
+            && client.status != Status::Failed
+            && client.lease.is_some_and(|lease| !lease.has_forgotten)
+    }
+
+    fn forget_sequences(&mut self, id: ClientId, target: UpstreamId) {
+        if let Some(lease) = &mut self.clients[id].lease {
+            lease.has_forgotten = true;
         }
+        self.send_chore(target, Chore::Switch, b"DISCARD SEQUENCES");
     }
 
     fn count_request(&mut self, id: ClientId, demand: Demand) {
@@ -394,6 +407,7 @@ impl Shard {
             since: self.now,
             is_open: false,
             is_begun: false,
+            has_forgotten: false,
             defines: None,
         });
         client.scanned = 0;
@@ -456,11 +470,16 @@ impl Shard {
                     self.clients[id].waiting = Waiting::Itself;
                     return Progress::Stop;
                 }
+                if !lease.is_open && self.must_forget_sequences(id, found.keeps) {
+                    if self.clients[id].in_flight > 0 {
+                        // One of them may fail, and with it the transaction.
+                        self.clients[id].waiting = Waiting::Itself;
+                        return Progress::Stop;
+                    }
+                    self.forget_sequences(id, target);
+                }
                 if !lease.is_begun || !lease.is_open {
                     self.apply_application(id, target);
-                }
-                if !lease.is_open && lease.until == Until::Idle {
-                    self.forget_sequences(id, target, found.keeps);
                 }
                 self.widen_lease(id, target, &found);
                 if found.keeps.is_some() && !self.clients[id].session().is_raw && !lease.is_open {
