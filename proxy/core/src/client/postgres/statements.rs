@@ -120,7 +120,13 @@ impl Statements {
             Change::Parse(name, statement) if name.is_empty() => self.unnamed = Some(statement),
             Change::Parse(name, statement) => match self.position(&name) {
                 Ok(at) => self.named[at].1 = statement,
-                Err(at) => self.named.insert(at, (name, statement)),
+                Err(at) => {
+                    // Most clients have one or two, and many of them are idle: no room for four.
+                    if self.named.len() == self.named.capacity() {
+                        self.named.reserve_exact(1 + self.named.len() / 2);
+                    }
+                    self.named.insert(at, (name, statement));
+                }
             },
         }
         if self.pending.is_empty() {
