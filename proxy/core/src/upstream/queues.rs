@@ -1,5 +1,9 @@
 //! Who waits in a lane, in three queues: nobody who could go on stands behind one who cannot.
 //!
+//! A request is looked at twice, when it comes and when its turn has come. Queueing it unseen while
+//! others wait was tried: with 5 000 clients it cost 5 % more CPU, for then nothing of it is in the
+//! caches when its turn has come.
+//!
 //! Knows places and their order; knows no upstream. Invariant: the places of one kind keep the
 //! order in which they were taken.
 
