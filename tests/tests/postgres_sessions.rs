@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use manifold_tests::harness::frames::{parse, query, run_prepared, sync};
+use manifold_tests::harness::frames::{bind, execute, parse, query, run_prepared, sync};
 use manifold_tests::harness::{Login, Setup, compare, compare_with};
 
 #[test]
@@ -343,6 +343,39 @@ fn calls_functions_as_if_nobody_had_called_them_before() {
             others[1].query(stage, "select count(*) from seen").value(),
             "2"
         );
+    });
+}
+
+/// What was committed before the call in the same request must not be run again with it.
+#[test]
+fn does_not_repeat_what_was_committed_before_a_call_that_failed() {
+    compare_with(&Setup::connections(1), |stage| {
+        let mut a = stage.client("a");
+        a.query(stage, "create table t (v int)");
+        a.query(stage, "insert into t values (1)");
+        a.query(stage, "create table seen (v text)");
+        a.query(
+            stage,
+            "create function f() returns text language plpgsql as \
+             $$ declare r record; begin select v into r from t; return r.v + 1; end $$",
+        );
+        let mut b = stage.client("b");
+        b.query(stage, "select f()");
+        a.query(stage, "alter table t alter v type numeric using v");
+        let texts = [
+            "begin",
+            "insert into seen values ('b')",
+            "commit",
+            "select f()",
+        ];
+        let mut request: Vec<u8> = Vec::new();
+        for text in texts {
+            request.extend([parse("", text, &[]), bind("", "", &[]), execute("", 0)].concat());
+        }
+        request.extend(sync());
+        let reply = b.units(stage, "a write, then a call", &request, 1);
+        assert_eq!(reply.sqlstate(), "42804");
+        assert_eq!(a.query(stage, "select count(*) from seen").value(), "1");
     });
 }
 

@@ -21,6 +21,7 @@ const EVENTS_MAX: u32 = 2;
 /// So many passes in a row have to be of that kind. With ten clients there are hardly ever so many,
 /// and they need the processor for themselves: looking cost them a tenth of their throughput.
 const PASSES_MIN: u32 = 16;
+
 /// More of them do not count.
 const PASSES_MAX: u32 = 64;
 

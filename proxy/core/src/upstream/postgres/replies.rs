@@ -20,9 +20,9 @@ use crate::upstream::postgres::{State, Upstream};
 /// How PostgreSQL says that a prepared statement no longer fits its tables (`plancache.c`).
 const STALE_PLAN: &[u8] = b"cached plan must not change result type";
 
-/// How it begins to say that a function of its was compiled for columns of other types
-/// (`plpgsql/pl_exec.c` by way of `params.c`: "type of parameter 1 (bigint) does not match that
-/// when preparing the plan (integer)").
+/// How it begins to say that a function was compiled for columns of other types (`pl_exec.c`,
+/// `execExprInterp.c`: "type of parameter 1 (bigint) does not match that when preparing the plan
+/// (integer)").
 const STALE_FUNCTION: &[u8] = b"type of parameter ";
 
 /// Why an upstream cannot go on.
@@ -423,14 +423,18 @@ impl Shard {
     }
 
     /// The only request of a client that can be sent again has called a function that somebody else
-    /// may have called on this upstream before. It is rolled back.
+    /// may have called on this upstream before. It is rolled back; but had a statement of it been
+    /// completed before, that might have been a COMMIT.
     fn is_of_stale_function(&self, id: UpstreamId) -> bool {
         let Some(head) = self.upstreams[id].pipe.front() else {
             return false;
         };
         let client = head.client().and_then(|client| self.clients.get(client));
-        let is_whole = head.len > 0 && !head.is_delivered && !head.commits_early;
-        is_whole && client.is_some_and(|client| client.in_flight == 1 && client.retries == 0)
+        let is_whole = head.len > 0 && !head.is_delivered;
+        let is_rolled_back = !head.is_completed && !head.commits_early;
+        is_whole
+            && is_rolled_back
+            && client.is_some_and(|client| client.in_flight == 1 && client.retries == 0)
     }
 
     /// A client prepared and ran, in one request, a statement that the upstream has had since
