@@ -4,7 +4,7 @@
 //! too: who is told of what, and when.
 
 use manifold_tests::harness::frames::{extended, parse, query, run_prepared, sync};
-use manifold_tests::harness::{Setup, compare, compare_with};
+use manifold_tests::harness::{Login, Setup, compare, compare_with};
 
 #[test]
 fn keeps_interleaved_settings_apart() {
@@ -445,5 +445,76 @@ fn recognises_the_reset_that_pools_send() {
             a.units(stage, "run", &run_prepared("s", &[]), 1);
             b.query(stage, "show datestyle");
         }
+    });
+}
+
+#[test]
+fn finds_what_the_session_began_with_when_a_reset_is_hidden() {
+    compare_with(&Setup::connections(2), |stage| {
+        let mut b = stage.client("b");
+        b.query(
+            stage,
+            "create schema one; create table one.t (v text); create table public.t (v text)",
+        );
+        let login = stage
+            .login()
+            .with("datestyle", "German")
+            .with("options", "-c search_path=one -c work_mem=2MB");
+        let mut a = stage.client_with("a", &login);
+        a.query(stage, "set datestyle = 'SQL, MDY'; set work_mem = '3MB'");
+        b.query(stage, "show datestyle");
+        a.query(stage, "do $$ begin execute 'reset datestyle'; end $$");
+        assert_eq!(a.query(stage, "show datestyle").value(), "German, DMY");
+        assert_eq!(a.query(stage, "show work_mem").value(), "3MB");
+        a.query(
+            stage,
+            "do $$ begin set search_path = public; perform set_config('work_mem', null, false); \
+             execute 'reset all'; insert into t select current_setting('search_path'); end $$",
+        );
+        assert_eq!(a.query(stage, "select v from one.t").value(), "one");
+        assert_eq!(a.query(stage, "show work_mem").value(), "2MB");
+        a.query(
+            stage,
+            "select name, setting, reset_val, source from pg_settings \
+             where name in ('DateStyle', 'search_path', 'work_mem') order by name",
+        );
+        a.query(stage, "set work_mem = '5MB'; reset work_mem");
+        assert_eq!(a.query(stage, "show work_mem").value(), "2MB");
+        b.query(stage, "select v from one.t");
+        assert_eq!(b.query(stage, "show datestyle").value(), "ISO, MDY");
+        a.query(stage, "discard all");
+        // The node lets two in: what was for the first has to go for the second.
+        let mut c = stage.client_with("c", &stage.login().with("datestyle", "Postgres, YMD"));
+        for _ in 0..2 {
+            for (client, began_with) in [(&mut c, "Postgres, YMD"), (&mut a, "German, DMY")] {
+                client.query(stage, "set datestyle = 'ISO, MDY'");
+                client.query(stage, "do $$ begin execute 'reset datestyle'; end $$");
+                assert_eq!(client.query(stage, "show datestyle").value(), began_with);
+                b.query(stage, "show datestyle");
+                client.query(stage, "discard all");
+                assert_eq!(client.query(stage, "show datestyle").value(), began_with);
+            }
+        }
+    });
+}
+
+#[test]
+fn serves_unproven_text_when_the_node_refuses_the_startup_settings() {
+    compare_with(&Setup::connections(2), |stage| {
+        let mut admin = stage.direct();
+        let grant = "do $$ begin create role settings_reader login; \
+             exception when duplicate_object then null; end $$";
+        assert!(admin.query(grant).error().is_none());
+        let grant = "grant set on parameter log_min_messages to settings_reader";
+        assert!(admin.query(grant).error().is_none());
+        let login = Login::new("settings_reader", &stage.database)
+            .with("options", "-c log_min_messages=error");
+        let mut a = stage.client_with("a", &login);
+        assert_eq!(a.query(stage, "show log_min_messages").value(), "error");
+        let revoke = "revoke set on parameter log_min_messages from settings_reader";
+        assert!(admin.query(revoke).error().is_none());
+        let reply = a.query(stage, "do $$ begin execute 'select 1'; end $$");
+        assert_eq!(reply.commands(), ["DO"]);
+        assert_eq!(a.query(stage, "show log_min_messages").value(), "error");
     });
 }

@@ -99,6 +99,25 @@ impl Fingerprints {
         )
     }
 
+    /// `source` after a RESET of one name, in a session that began with `base`.
+    pub fn reset(
+        &mut self,
+        source: &Fingerprint,
+        base: &Fingerprint,
+        name: &str,
+    ) -> Rc<Fingerprint> {
+        match base.value(name) {
+            Some(value) => {
+                let setting = Setting {
+                    name: name.into(),
+                    value: value.into(),
+                };
+                self.with(source, setting)
+            }
+            None => self.without(source, name),
+        }
+    }
+
     /// Drops those that nobody uses, now and then.
     fn purge(&mut self) {
         if self.by_settings.len() >= self.purge_at {

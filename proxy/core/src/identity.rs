@@ -36,6 +36,8 @@ pub struct Identity {
     pub keys: Option<Keys>,
     /// Before this the proxy opens none by itself, because the node has refused it.
     pub retry_at: Instant,
+    /// The number of the base that the node refused last at a login of the proxy.
+    pub refused_base: Option<u64>,
     /// Whether it was said that its clients depend on what their logins brought.
     pub is_dependence_noted: bool,
     /// Clients that are or will be this, and upstreams that are.
@@ -79,6 +81,7 @@ impl Identity {
             opening: Opening::Freely,
             keys: None,
             retry_at: Instant(0),
+            refused_base: None,
             is_dependence_noted: false,
             users: 0,
             lanes: 0,

@@ -157,8 +157,7 @@ impl Shard {
         for id in of {
             let lane = self.lanes.remove(id).expect("it was just found");
             assert!(lane.upstreams.is_empty(), "an upstream is its identity's");
-            let key = (identity, lane.fingerprint.number);
-            self.lanes_by_key.remove(&key);
+            self.lanes_by_key.remove(&lane.key());
         }
     }
 

@@ -31,7 +31,7 @@ use crate::time::Instant;
 use crate::timers::Timers;
 use crate::topology::Service;
 use crate::upstream::postgres::{State, Upstream};
-use crate::upstream::schedule::{Connections, Lane};
+use crate::upstream::schedule::{Connections, Lane, LaneKey};
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub struct Shard {
     pub(crate) clients: Slab<ClientId, Client>,
     pub(crate) upstreams: Slab<UpstreamId, Upstream>,
     pub(crate) lanes: Slab<LaneId, Lane>,
-    pub(crate) lanes_by_key: FastMap<(IdentityId, u64), LaneId>,
+    pub(crate) lanes_by_key: FastMap<LaneKey, LaneId>,
     pub(crate) identities: Slab<IdentityId, Identity>,
     /// By their places; `register` knows which are in use.
     pub(crate) databases: Vec<Database>,

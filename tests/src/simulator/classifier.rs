@@ -132,6 +132,7 @@ fn judge(sql: &Sql) -> Statement {
             value: value.as_bytes().into(),
         }),
         Sql::Set { local: true, .. } | Sql::Current(_) => Statement::Opaque(Reason::SessionState),
+        Sql::Hide(_) => Statement::Opaque(Reason::Object),
         Sql::Reset(name) => Statement::Reset(name.as_str().into()),
         Sql::ResetAll => Statement::ResetAll,
         Sql::Show(name) => Statement::Show(name.as_str().into()),

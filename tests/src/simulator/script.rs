@@ -87,7 +87,7 @@ const WAYS: [Way; 4] = [Way::Simple, Way::Literal, Way::Parameter, Way::Named];
 impl Script {
     /// The script of a client for so many episodes.
     pub fn new(client: String, taste: Taste, episodes: u32, prng: Prng) -> Self {
-        Self {
+        let mut script = Self {
             client,
             taste,
             prng,
@@ -97,7 +97,11 @@ impl Script {
             prepared: Vec::new(),
             ready: VecDeque::new(),
             is_over: false,
+        };
+        if script.prng.chance(60) {
+            episodes::hide(&mut script);
         }
+        script
     }
 
     /// The next request; `None` after the last one.

@@ -125,6 +125,8 @@ pub enum Sql {
     },
     /// `RESET name`.
     Reset(String),
+    /// `DO RESET name`: a RESET that nobody but the node sees.
+    Hide(String),
     /// `RESET ALL`.
     ResetAll,
     /// `SELECT pg_catalog.current_setting('name', true), …`: NULL for an unknown name.

@@ -40,7 +40,9 @@ impl Shard {
             if has_logins {
                 wanted_for_logins += usize::from(self.open_for_logins(service, identity));
             } else if !is_offered && self.is_openable(identity) {
-                let is_coming = self.upstreams_of(identity).any(|(_, it)| it.is_coming());
+                let is_coming = self
+                    .upstreams_of(identity)
+                    .any(|(_, it)| it.is_coming() && it.is_plain());
                 if !is_coming {
                     self.open_for_errand(service, identity);
                 }
@@ -132,6 +134,7 @@ impl Shard {
             let since = logins.filter_map(|&id| Some(self.clients.get(id)?.since));
             since.map(move |since| Need {
                 identity,
+                base: 0,
                 since,
                 is_login: true,
             })
@@ -157,9 +160,11 @@ impl Shard {
         let upstreams = &self.connections[service.index()].upstreams;
         let first = self.identities[identity].chores.front();
         let is_catalog = matches!(first, Some(Chore::Catalog(_)));
+        let is_trial = matches!(first, Some(Chore::Trial(..)));
         let free = upstreams.iter().copied().find(|&id| {
             let upstream = &self.upstreams[id];
             upstream.identity == identity
+                && (upstream.is_plain() || !is_trial)
                 && (upstream.is_free() || (is_catalog && self.is_held_up(upstream)))
         });
         free.is_some_and(|free| self.start_chore(free))
@@ -200,6 +205,7 @@ impl Shard {
             service,
             Need {
                 identity,
+                base: 0,
                 since,
                 is_login: true,
             },

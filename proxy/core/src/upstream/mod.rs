@@ -1,7 +1,8 @@
-//! Connections to nodes: who may use which (`schedule`), and one folder a protocol for what is said
-//! on them.
+//! Connections to nodes: who may use which (`schedule`, `base`), and one folder a protocol for what
+//! is said on them.
 
 pub mod active;
+pub mod base;
 pub mod errands;
 pub mod postgres;
 pub mod pressure;

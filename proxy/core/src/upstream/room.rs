@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Need {
     /// For an upstream of which identity.
     pub identity: IdentityId,
+    /// The number of its base: one of the same identity and base only needs other settings.
+    pub base: u64,
     /// Since when.
     pub since: Instant,
     /// Whether another upstream of the same identity would not do, as it is for a login.
@@ -43,7 +45,12 @@ impl Shard {
             .iter()
             .copied()
             .filter(|&id| self.upstreams[id].is_free())
-            .filter(|&id| need.is_login || self.upstreams[id].identity != need.identity)
+            .filter(|&id| {
+                let upstream = &self.upstreams[id];
+                let is_like =
+                    upstream.identity == need.identity && upstream.base.number == need.base;
+                need.is_login || !is_like
+            })
             .map(|id| {
                 (
                     self.is_irreplaceable(id),
@@ -70,12 +77,14 @@ impl Shard {
     /// Whether clients would have to reconnect without this upstream.
     pub(crate) fn is_irreplaceable(&self, id: UpstreamId) -> bool {
         let identity = self.upstreams[id].identity;
-        if self.identities[identity].opening != Opening::ByLoginOnly {
+        if self.identities[identity].opening != Opening::ByLoginOnly
+            || !self.upstreams[id].is_plain()
+        {
             return false;
         }
-        let in_use = self
-            .upstreams_of(identity)
-            .filter(|(_, upstream)| upstream.state == State::Ready && !upstream.is_draining);
+        let in_use = self.upstreams_of(identity).filter(|(_, upstream)| {
+            upstream.state == State::Ready && !upstream.is_draining && upstream.is_plain()
+        });
         in_use.count() <= 1 && self.clients_of(identity) > 0
     }
 
@@ -136,7 +145,7 @@ impl Shard {
             let is_bereft = known.opening == Opening::ByLoginOnly
                 && self
                     .upstreams_of(identity)
-                    .all(|(_, upstream)| upstream.is_retired);
+                    .all(|(_, upstream)| upstream.is_retired || !upstream.is_plain());
             if !is_bereft {
                 continue;
             }

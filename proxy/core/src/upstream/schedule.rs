@@ -27,6 +27,8 @@ pub struct Lane {
     pub identity: IdentityId,
     /// With which settings.
     pub fingerprint: Rc<Fingerprint>,
+    /// What RESET goes back to on them, beyond the node's defaults.
+    pub base: Rc<Fingerprint>,
     /// Its upstreams, in the order in which shared requests prefer them.
     pub upstreams: Vec<UpstreamId>,
     /// Who waits.
@@ -42,9 +44,21 @@ pub struct Demand {
     pub class: Class,
     /// Whether it may write.
     pub writes: bool,
+    /// Whether RESET, which may be hidden in it, has to go back to what the session began with
+    /// rather than to the node's defaults.
+    pub has_base: bool,
 }
 
 impl Demand {
+    /// One for a class, on an upstream like everybody's.
+    pub fn new(class: Class, writes: bool) -> Self {
+        Self {
+            class,
+            writes,
+            has_base: false,
+        }
+    }
+
     /// Whether it has to start on an empty pipe.
     pub fn is_owned(self) -> bool {
         self.class == Class::Exclusive || self.writes
@@ -105,27 +119,46 @@ const RESERVE_NANOS: u64 = 10_000_000_000;
 
 impl Lane {
     /// An empty lane.
-    pub fn new(identity: IdentityId, fingerprint: Rc<Fingerprint>) -> Self {
+    pub fn new(identity: IdentityId, fingerprint: Rc<Fingerprint>, base: Rc<Fingerprint>) -> Self {
         Self {
             identity,
             fingerprint,
+            base,
             upstreams: Vec::new(),
             queues: Queues::default(),
             active: ActiveSet::default(),
         }
     }
+
+    /// What it is found by.
+    pub fn key(&self) -> LaneKey {
+        (self.identity, self.fingerprint.number, self.base.number)
+    }
 }
 
+/// What a lane is found by: whose, and the numbers of its settings and of its base.
+pub type LaneKey = (IdentityId, u64, u64);
+
 impl Shard {
-    /// The lane of an identity and fingerprint.
+    /// The lane of an identity and fingerprint, where RESET goes back to the node's defaults.
     pub(crate) fn lane(&mut self, identity: IdentityId, fingerprint: &Rc<Fingerprint>) -> LaneId {
-        let key = (identity, fingerprint.number);
+        let base = self.fingerprints.empty();
+        self.lane_with_base(identity, fingerprint, &base)
+    }
+
+    /// The lane of an identity, fingerprint and base.
+    pub(crate) fn lane_with_base(
+        &mut self,
+        identity: IdentityId,
+        fingerprint: &Rc<Fingerprint>,
+        base: &Rc<Fingerprint>,
+    ) -> LaneId {
+        let key = (identity, fingerprint.number, base.number);
         if let Some(&lane) = self.lanes_by_key.get(&key) {
             return lane;
         }
-        let lane = self
-            .lanes
-            .insert(Lane::new(identity, Rc::clone(fingerprint)));
+        let lane = Lane::new(identity, Rc::clone(fingerprint), Rc::clone(base));
+        let lane = self.lanes.insert(lane);
         self.lanes_by_key.insert(key, lane);
         self.identities[identity].lanes += 1;
         lane
@@ -137,8 +170,7 @@ impl Shard {
             return;
         };
         if lane.upstreams.is_empty() && lane.queues.is_empty() {
-            self.lanes_by_key
-                .remove(&(lane.identity, lane.fingerprint.number));
+            self.lanes_by_key.remove(&lane.key());
             self.identities[lane.identity].lanes -= 1;
             self.lanes.remove(id);
         }
@@ -370,7 +402,7 @@ impl Shard {
         let candidates = &self.connections[service.index()].upstreams;
         let mut free = candidates.iter().copied().filter(|&id| {
             let upstream = &self.upstreams[id];
-            upstream.is_free() && upstream.identity == identity && upstream.lane != target
+            upstream.is_free() && upstream.lane != target && self.fits(id, target)
         });
         let lane = &self.lanes[target];
         let is_pressing = lane.upstreams.is_empty()
@@ -428,6 +460,7 @@ impl Shard {
                 service,
                 Need {
                     identity,
+                    base: self.lanes[lane].base.number,
                     since,
                     is_login: false,
                 },
@@ -476,12 +509,7 @@ impl Shard {
             return;
         }
         let was_held_back = core::mem::take(&mut self.upstreams[id].is_held_back);
-        let Upstream {
-            service,
-            identity,
-            lane,
-            ..
-        } = self.upstreams[id];
+        let Upstream { service, lane, .. } = self.upstreams[id];
         let waiting = &self.connections[service.index()].waiting;
         let own = self.lanes[lane].queues.since();
         let oldest = waiting
@@ -503,7 +531,7 @@ impl Shard {
             && (self.upstreams[id].has_served || own.is_none())
             && self.wanted_upstreams(other) > 0
         {
-            if self.lanes[other].identity == identity {
+            if self.fits(id, other) {
                 self.move_upstream(id, other);
                 self.switch(id);
                 self.lanes_to_serve.push_back(other);
@@ -511,6 +539,7 @@ impl Shard {
             }
             let need = Need {
                 identity: self.lanes[other].identity,
+                base: self.lanes[other].base.number,
                 since,
                 is_login: false,
             };
@@ -531,7 +560,7 @@ impl Shard {
         let Some(since) = lane.queues.since() else {
             return false;
         };
-        let is_stranger = lane.identity != upstream.identity;
+        let is_stranger = !self.fits(id, other);
         let is_bereft = lane.upstreams.is_empty();
         match self.lanes[upstream.lane].queues.since() {
             None => is_stranger || is_bereft || self.now - since >= SETTLED,

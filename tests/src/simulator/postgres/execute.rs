@@ -76,9 +76,12 @@ impl Session {
             | Sql::Savepoint(_)
             | Sql::Release(_)
             | Sql::RollbackTo(_) => self.control(sql, database),
-            Sql::Set { .. } | Sql::Reset(_) | Sql::ResetAll | Sql::Show(_) | Sql::Current(_) => {
-                self.setting(sql)
-            }
+            Sql::Set { .. }
+            | Sql::Hide(_)
+            | Sql::Reset(_)
+            | Sql::ResetAll
+            | Sql::Show(_)
+            | Sql::Current(_) => self.setting(sql),
             _ => self.private(sql, token, database),
         }
     }
@@ -227,6 +230,10 @@ impl Session {
             Sql::Reset(name) => {
                 self.settings.reset(name)?;
                 Ok(Answer::tag("RESET"))
+            }
+            Sql::Hide(name) => {
+                self.settings.reset(name)?;
+                Ok(Answer::tag("DO"))
             }
             Sql::ResetAll => {
                 self.settings.reset_all();

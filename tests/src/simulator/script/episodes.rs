@@ -246,6 +246,17 @@ fn reset(script: &mut Script) {
     }
 }
 
+/// A RESET that only the node sees. To begin with: inside a transaction that began on an upstream
+/// of everybody's it would go back to the node's defaults.
+pub(super) fn hide(script: &mut Script) {
+    let (name, values) = *script.prng.pick(&SETTINGS[..3]);
+    if script.prng.chance(500) {
+        push_set(script, name, values[0], "");
+    }
+    script.push_plain("hide", &format!("DO RESET {name}"));
+    push_seen(script, name);
+}
+
 fn temporary(script: &mut Script) {
     let table = *script.prng.pick(&["temp_a", "temp_b"]);
     script.push_plain("create", &format!("CREATE TEMP TABLE {table}"));

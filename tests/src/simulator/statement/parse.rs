@@ -216,6 +216,7 @@ fn write(items: &[Item<'_>]) -> Result<Sql, Syntax> {
             })
         }
         [Word("VACUUM")] => Ok(Sql::Vacuum),
+        [Word("DO"), Word("RESET"), Word(name)] => Ok(Sql::Hide(lower(name))),
         [Word("DO"), value] => Ok(Sql::Do {
             token: argument(Some(value))?,
         }),

@@ -18,10 +18,7 @@ impl Examined {
     pub(super) fn new(len: usize) -> Self {
         Self {
             len,
-            demand: Demand {
-                class: Class::Share,
-                writes: false,
-            },
+            demand: Demand::new(Class::Share, false),
             keeps: None,
             defines: false,
             commits_early: false,

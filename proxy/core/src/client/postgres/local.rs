@@ -17,7 +17,7 @@ use crate::client::postgres::{Session, Waiting, login};
 use crate::fingerprint::{APPLICATION_NAME, Fingerprint, MERGED};
 use crate::identity::{Identity, Reported};
 use crate::ids::ClientId;
-use crate::proof::{Setting, Statement};
+use crate::proof::Statement;
 use crate::shard::Shard;
 
 /// The part of a session that local answers change.
@@ -87,16 +87,8 @@ impl Shard {
                 draft.application = session.startup_application.clone();
             }
             Statement::Reset(name) | Statement::SetDefault(name) => {
-                draft.fingerprint = match session.startup.value(name) {
-                    Some(value) => {
-                        let setting = Setting {
-                            name: name.clone(),
-                            value: value.into(),
-                        };
-                        self.fingerprints.with(&draft.fingerprint, setting)
-                    }
-                    None => self.fingerprints.without(&draft.fingerprint, name),
-                };
+                let (source, startup) = (&draft.fingerprint, &session.startup);
+                draft.fingerprint = self.fingerprints.reset(source, startup, name);
             }
             Statement::ResetAll | Statement::DiscardAll => {
                 draft.fingerprint = Rc::clone(&session.startup);

@@ -146,10 +146,8 @@ impl Shard {
         match self.examine(id, Scope::Request) {
             Found::Request(found) => self.start_request(id, found, is_turn),
             Found::TooLarge => {
-                let demand = Demand {
-                    class: Class::Exclusive,
-                    writes: true,
-                };
+                let mut demand = Demand::new(Class::Exclusive, true);
+                demand.has_base = self.needs_base(id);
                 match self.place(id, demand, is_turn) {
                     Some(target) => {
                         self.begin_lease(id, target, Until::Idle);
@@ -178,6 +176,7 @@ impl Shard {
         if self.clients[id].waiting != Waiting::No {
             return Progress::Stop;
         }
+        found.demand.has_base = found.keeps.is_some() && self.needs_base(id);
         let Some(target) = self.place(id, found.demand, is_turn) else {
             return Progress::Stop;
         };
@@ -326,7 +325,7 @@ impl Shard {
             self.clients[id].waiting = Waiting::Itself;
             return None;
         }
-        let lane = self.lane_of(id);
+        let lane = self.lane_for(id, demand);
         let queues = &self.lanes[lane].queues;
         let service = self.clients[id].service;
         // Upstreams for one client alone are given in the order of asking, whatever the lane.
@@ -470,6 +469,10 @@ impl Shard {
                     self.clients[id].waiting = Waiting::Itself;
                     return Progress::Stop;
                 }
+                if found.keeps.is_some() && self.may_change_base(id, target) {
+                    self.clients[id].waiting = Waiting::Itself;
+                    return Progress::Stop;
+                }
                 if !lease.is_open && self.must_forget_sequences(id, found.keeps) {
                     if self.clients[id].in_flight > 0 {
                         // One of them may fail, and with it the transaction.
@@ -549,11 +552,11 @@ impl Shard {
             self.stats.requests_queued += 1;
         }
         client.waiting = Waiting::Upstream;
-        let lane = self.lane_of(id);
+        let lane = self.lane_for(id, demand);
         self.enqueue(lane, id, demand, is_turn);
     }
 
-    /// The lane that a client's requests queue in.
+    /// The lane that a client's requests queue in, but for what has to have a base.
     pub(crate) fn lane_of(&mut self, id: ClientId) -> crate::ids::LaneId {
         let session = self.clients[id].session();
         if let Some(lane) = session.lane

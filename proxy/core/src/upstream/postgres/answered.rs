@@ -243,7 +243,7 @@ impl Shard {
                 let changed = self.fingerprints.with(&changed, setting);
                 self.upstreams[id].fingerprint = Rc::clone(&changed);
                 self.set_fingerprint(client, Rc::clone(&changed));
-                let lane = self.lane(identity, &changed);
+                let lane = self.lane_beside(id, &changed);
                 self.move_upstream(id, lane);
             }
             SessionChange::Reset(name) => self.apply_reset(id, client, name),

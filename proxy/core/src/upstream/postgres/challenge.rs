@@ -113,6 +113,8 @@ impl Shard {
         let upstream = &self.upstreams[id];
         let (service, identity, is_for_login) =
             (upstream.service, upstream.identity, upstream.is_for_login);
+        // One that is for a few clients alone brings nobody in.
+        let is_plain = upstream.is_plain();
         let known = &mut self.identities[identity];
         known.granted_until = None;
         let credential = match &known.opening {
@@ -124,6 +126,7 @@ impl Shard {
                 known.opening = Opening::ByLoginOnly;
             }
             if (is_for_login || credential.is_none())
+                && is_plain
                 && let Some(client) = self.next_login(identity)
             {
                 return self.relay_challenge(id, client, request);
@@ -375,9 +378,11 @@ impl Shard {
     fn end_refused(&mut self, id: UpstreamId, error: &[u8]) {
         let identity = self.upstreams[id].identity;
         self.identities[identity].retry_at = crate::time::Instant(self.now.0 + REFUSED_NANOS);
+        let lane = self.upstreams[id].lane;
         self.stats.upstreams_failed += 1;
         self.forget_upstream(id);
         self.refuse_all_waiting(identity, error);
+        self.place_anew(lane);
     }
 
     /// The node has answered a login with an error.
@@ -404,6 +409,10 @@ impl Shard {
             code => code == b"57P03",
         };
         if is_busy {
+            return REFUSED;
+        }
+        if self.upstreams[id].is_admitted && !self.upstreams[id].is_plain() {
+            self.refuse_base(id);
             return REFUSED;
         }
         let is_relay = self.services[service.index()].auth == Auth::Relay;

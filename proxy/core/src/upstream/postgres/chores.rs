@@ -44,7 +44,13 @@ impl Shard {
     /// Begins the next thing to be done for a free upstream's identity. Says whether there was one.
     pub(crate) fn start_chore(&mut self, id: UpstreamId) -> bool {
         let identity = self.upstreams[id].identity;
+        let is_plain = self.upstreams[id].is_plain();
         while let Some(chore) = self.identities[identity].chores.pop_front() {
+            if matches!(chore, Chore::Trial(..)) && !is_plain {
+                // What it leaves out has to be the node's default.
+                self.identities[identity].chores.push_front(chore);
+                return false;
+            }
             match chore {
                 Chore::Catalog(_) => {
                     // The version first: what changes between the two is found by the next check.
@@ -426,14 +432,13 @@ impl Shard {
     }
 
     fn finish_reset(&mut self, id: UpstreamId) {
-        let empty = self.fingerprints.empty();
         let upstream = &mut self.upstreams[id];
         upstream.is_soiled = false;
         upstream.prepared.clear();
         upstream.application = None;
-        upstream.fingerprint = Rc::clone(&empty);
-        let identity = upstream.identity;
-        let lane = self.lane(identity, &empty);
+        let base = Rc::clone(&upstream.base);
+        upstream.fingerprint = Rc::clone(&base);
+        let lane = self.lane_beside(id, &base);
         self.move_upstream(id, lane);
     }
 
@@ -463,7 +468,7 @@ impl Shard {
             self.accept(identity, setting, &value);
         }
         let fingerprint = Rc::clone(&self.upstreams[id].fingerprint);
-        let lane = self.lane(identity, &fingerprint);
+        let lane = self.lane_beside(id, &fingerprint);
         self.move_upstream(id, lane);
         self.finish_login(client);
     }
@@ -516,7 +521,7 @@ impl Shard {
         self.upstreams[id].fingerprint = Rc::clone(&fingerprint);
         self.clients[client].session_mut().application = application;
         self.set_fingerprint(client, Rc::clone(&fingerprint));
-        let lane = self.lane(identity, &fingerprint);
+        let lane = self.lane_beside(id, &fingerprint);
         self.move_upstream(id, lane);
         self.end_lease_if_over(client);
         self.wake(client, Waiting::Itself);

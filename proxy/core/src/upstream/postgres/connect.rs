@@ -2,7 +2,8 @@
 //!
 //! Holds the login as the proxy's side of it. Invariants: an upstream is opened on a permit, which
 //! comes back when its connection has ended; it is logged in with user and database only, so that
-//! no client's settings become a baseline for others.
+//! no client's settings become a baseline for others, or else it serves nobody but clients that
+//! began with the very settings it was logged in with.
 
 use std::rc::Rc;
 
@@ -29,8 +30,8 @@ impl Shard {
         let identity = self.lanes[lane].identity;
         let service = self.identities[identity].service;
         let conn = self.conns.reserve(Some(service));
-        let empty = self.fingerprints.empty();
-        let mut upstream = Upstream::new(conn, service, identity, lane, empty, self.seed, self.now);
+        let base = Rc::clone(&self.lanes[lane].base);
+        let mut upstream = Upstream::new(conn, service, identity, lane, base, self.seed, self.now);
         upstream.is_for_login = is_for_login;
         let id = self.upstreams.insert(upstream);
         self.conns.set_owner(conn, Owner::Upstream(id));
@@ -79,10 +80,12 @@ impl Shard {
         let upstream = &mut self.upstreams[id];
         upstream.state = State::LoggingIn;
         let identity = &self.identities[upstream.identity];
-        let parameters: [(&[u8], &[u8]); 2] = [
+        let mut parameters: Vec<(&[u8], &[u8])> = vec![
             (b"user", &identity.user),
             (b"database", &identity.database_name),
         ];
+        let base = upstream.base.settings.iter();
+        parameters.extend(base.map(|it| (it.name.as_bytes(), &*it.value)));
         frontend::encode_startup(self.conns.write(upstream.conn), 3, 0, &parameters);
     }
 
@@ -126,7 +129,10 @@ impl Shard {
         let reported = core::mem::take(&mut upstream.reported);
         let (identity, service) = (upstream.identity, upstream.service);
         let challenge = upstream.challenge.take();
-        self.identities[identity].parameters = reported;
+        let is_plain = upstream.base.settings.is_empty();
+        if is_plain {
+            self.identities[identity].parameters = reported;
+        }
         let logins = self.granted(identity, challenge);
         let database = self.identities[identity].database;
         let connections = &mut self.connections[service.index()];
@@ -141,7 +147,10 @@ impl Shard {
             self.continue_login(client);
         }
         let lane = self.upstreams[id].lane;
-        if self.lanes[lane].fingerprint.number != 0 {
+        if !Rc::ptr_eq(
+            &self.lanes[lane].fingerprint,
+            &self.upstreams[id].fingerprint,
+        ) {
             self.switch(id);
         }
         self.offer(id);

@@ -45,6 +45,9 @@ pub struct Upstream {
     pub lane: LaneId,
     /// The settings it has, after everything in its pipe.
     pub fingerprint: Rc<Fingerprint>,
+    /// The settings that its startup packet carried: what RESET goes back to on it. None, unless it
+    /// is for clients alone that began with these.
+    pub base: Rc<Fingerprint>,
     /// Its application_name, if it was ever set.
     pub application: Option<Rc<[u8]>>,
     /// How far it has come.
@@ -153,7 +156,7 @@ impl Upstream {
         service: ServiceId,
         identity: IdentityId,
         lane: LaneId,
-        fingerprint: Rc<Fingerprint>,
+        base: Rc<Fingerprint>,
         seed: u64,
         now: Instant,
     ) -> Self {
@@ -162,7 +165,8 @@ impl Upstream {
             service,
             identity,
             lane,
-            fingerprint,
+            fingerprint: Rc::clone(&base),
+            base,
             application: None,
             state: State::Connecting,
             is_for_login: false,

@@ -15,7 +15,6 @@ use crate::client::postgres::login::{overlaid, reported};
 use crate::client::postgres::{Session, Until};
 use crate::fingerprint::{APPLICATION_NAME, write_set};
 use crate::ids::{ClientId, UpstreamId};
-use crate::proof::Setting;
 use crate::shard::Shard;
 use crate::upstream::postgres::pipe::{Chore, Requester, Resetting, SessionChange};
 use crate::upstream::postgres::replies::{Broken, Fate};
@@ -159,8 +158,10 @@ impl Shard {
         let session = client.session();
         let mut text = Vec::new();
         for name in session.startup_names() {
+            // What the upstream began with itself the node has gone back to.
             if let Some(value) = session.startup_value(name)
                 && ends_reset(resetting, name)
+                && self.upstreams[id].base.value(name).is_none()
             {
                 write_set(name, value, &mut text);
             }
@@ -175,7 +176,6 @@ impl Shard {
     pub(crate) fn apply_reset(&mut self, id: UpstreamId, client: ClientId, name: &str) {
         self.untouch(client, name);
         let upstream = &mut self.upstreams[id];
-        let identity = upstream.identity;
         if name == APPLICATION_NAME {
             upstream.application = None;
             let session = self.clients[client].session();
@@ -186,32 +186,22 @@ impl Shard {
             self.change_settings(client, fingerprint, startup, Some(name));
             return;
         }
-        let source = Rc::clone(&upstream.fingerprint);
-        let changed = self.fingerprints.without(&source, name);
+        let (source, base) = (Rc::clone(&upstream.fingerprint), Rc::clone(&upstream.base));
+        let changed = self.fingerprints.reset(&source, &base, name);
         self.upstreams[id].fingerprint = Rc::clone(&changed);
         let session = self.clients[client].session();
         let (startup, application) = (Rc::clone(&session.startup), session.application.clone());
-        let target = match startup.value(name) {
-            Some(value) => {
-                let setting = Setting {
-                    name: name.into(),
-                    value: value.into(),
-                };
-                self.fingerprints.with(&changed, setting)
-            }
-            None => Rc::clone(&changed),
-        };
+        let target = self.fingerprints.reset(&changed, &startup, name);
         self.change_settings(client, target, application, Some(name));
-        let lane = self.lane(identity, &changed);
+        let lane = self.lane_beside(id, &changed);
         self.move_upstream(id, lane);
     }
 
     /// RESET ALL or DISCARD ALL ran on the node.
     pub(crate) fn apply_reset_all(&mut self, id: UpstreamId, client: ClientId, is_discard: bool) {
-        let empty = self.fingerprints.empty();
         let upstream = &mut self.upstreams[id];
-        let identity = upstream.identity;
-        upstream.fingerprint = Rc::clone(&empty);
+        let base = Rc::clone(&upstream.base);
+        upstream.fingerprint = Rc::clone(&base);
         upstream.application = None;
         let session = self.clients[client].session_mut();
         session.touched.clear();
@@ -229,7 +219,7 @@ impl Shard {
             }
         }
         self.change_settings(client, startup, application, Some(ALL));
-        let lane = self.lane(identity, &empty);
+        let lane = self.lane_beside(id, &base);
         self.move_upstream(id, lane);
     }
 
@@ -245,7 +235,7 @@ impl Shard {
             && client.session().touched.is_empty()
             && !Rc::ptr_eq(&upstream.fingerprint, &wanted)
         {
-            let lane = self.lane(upstream.identity, &wanted);
+            let lane = self.lane_beside(id, &wanted);
             self.move_upstream(id, lane);
             self.switch(id);
         }
