@@ -4,6 +4,8 @@
 //! many parts were accepted. It must not know how the bytes came about. Its invariant: what is
 //! accepted is encoded again and compared wherever an encoder exists.
 
+use std::sync::LazyLock;
+
 use manifold_protocols::postgres::authentication::scram::{Exchange, Verdict, Verifier};
 use manifold_protocols::postgres::authentication::{md5, userlist};
 use manifold_protocols::postgres::backend::{self, Authentication, Message as FromNode};
@@ -15,6 +17,8 @@ use manifold_protocols::postgres::sql::lexer::{Kind, Lexer};
 use manifold_protocols::postgres::sql::shape::{Outcome, shape};
 use manifold_protocols::postgres::startup::{self, Startup};
 use manifold_protocols::postgres::{Strings, options};
+use manifold_protocols::redis::cluster::{SLOTS, slot};
+use manifold_protocols::redis::command::{Class, Command, Handling, Table};
 
 /// A decoder with its checks.
 #[derive(Clone, Copy)]
@@ -28,16 +32,26 @@ pub struct Target {
 }
 
 /// All decoders.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "backend",
         has_frames: true,
         run: run_backend,
     },
     Target {
+        name: "command",
+        has_frames: false,
+        run: run_command,
+    },
+    Target {
         name: "frontend",
         has_frames: true,
         run: run_frontend,
+    },
+    Target {
+        name: "keys",
+        has_frames: false,
+        run: run_keys,
     },
     Target {
         name: "options",
@@ -85,6 +99,59 @@ fn next_frame(bytes: &[u8], decode_header: DecodeHeader) -> Option<(Header, &[u8
         assert_eq!(decode_header(&bytes[..end], LEN_MAX), Ok(None));
     }
     Some((header, &frame[HEADER_LEN..], rest))
+}
+
+/// What a node answers to COMMAND: the table must find what it holds, and share what is audited only.
+fn run_command(bytes: &[u8]) -> usize {
+    let Ok(table) = Table::from_reply(bytes) else {
+        return 0;
+    };
+    assert!(Table::from_reply(&bytes[..bytes.len() - 1]).is_err());
+    let words = ["a", "b", "1", "streams", "c", "store", "keys", "d"];
+    for command in &table {
+        let found = table.find(command.name.as_bytes(), None);
+        let is_long = command.name.len() > 64;
+        assert_eq!(found.is_none(), is_long, "{}", command.name);
+        assert!(is_long || found == Some(command));
+        check_request(command, words.map(str::as_bytes).into_iter());
+    }
+    table.iter().count()
+}
+
+/// A request a line, its words with one blank between them.
+fn run_keys(bytes: &[u8]) -> usize {
+    static TABLE: LazyLock<Table> = LazyLock::new(Table::builtin);
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let count_keys = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == b' ');
+        let request = words.clone();
+        let command = TABLE.find(words.next()?, words.next())?;
+        Some(check_request(command, request))
+    };
+    lines.filter_map(count_keys).sum()
+}
+
+/// Keys are words of the request, each at most once for each place; answers how many there are.
+fn check_request<'a>(command: &Command, words: impl Iterator<Item = &'a [u8]> + Clone) -> usize {
+    let handling = command.handling_of(words.clone());
+    assert!(command.is_audited || handling != Handling::Share);
+    let class = command.class_of(words.clone());
+    assert!(handling != Handling::Share || class != Class::Blocking);
+    assert!(command.takes(command.arity.unsigned_abs() as usize));
+    let all = words.clone().collect::<Vec<_>>();
+    let is_word = |key: &&[u8]| {
+        assert!(slot(key) < SLOTS);
+        all.iter().any(|word| std::ptr::eq(*word, *key))
+    };
+    let mut channels = command.channels(words.clone());
+    assert!(channels.all(|channel| is_word(&channel)));
+    let Ok(mut keys) = command.keys(words) else {
+        return 0;
+    };
+    let count = keys.clone().count();
+    assert!(count <= all.len() * command.keys.len());
+    assert!(keys.all(|key| is_word(&key)));
+    count
 }
 
 fn run_frontend(mut bytes: &[u8]) -> usize {

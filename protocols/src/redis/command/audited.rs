@@ -55,6 +55,7 @@ fn read(words: [&str; COLUMNS]) -> Line {
         name: name.into(),
         arity: number(arity),
         class,
+        class_told: class,
         handling: handling(sent, class, name),
         is_audited: true,
         is_container: has('c'),

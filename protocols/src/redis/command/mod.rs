@@ -29,6 +29,9 @@ pub struct Command {
     pub arity: i32,
     /// What it does, when its arguments say nothing else.
     pub class: Class,
+    /// What the rule makes of what the node itself says. It differs from `class` where the audited
+    /// list knows better; a command that is shared is one of which both say the same.
+    pub class_told: Class,
     /// How it may be sent, when its arguments say nothing else.
     pub handling: Handling,
     /// Whether somebody looked at what it does to a connection.

@@ -186,14 +186,14 @@ fn combine(name: String, row: &Row<'_>, known: Option<&Command>) -> Command {
     let is_known_container = known.is_some_and(|known| known.is_container);
     let is_container = row.has_subcommands || (!row.is_detailed && is_known_container);
     let keys = keys_of(row, known);
-    let mut class = rule::classify(row.marks, !keys.is_empty());
+    let class_told = rule::classify(row.marks, !keys.is_empty());
     let known = known.filter(|known| known.is_container == is_container);
-    let known = known.filter(|known| is_agreed(known, class));
-    if let Some(known) = known {
-        class = known.class;
-    } else if is_container {
-        class = Class::Admin;
-    }
+    let known = known.filter(|known| is_agreed(known, class_told));
+    let class = match known {
+        Some(known) => known.class,
+        None if is_container => Class::Admin,
+        None => class_told,
+    };
     let (request_policy, response_policy) = match known {
         Some(known) if !row.is_detailed => (known.request_policy, known.response_policy),
         _ => (row.request_policy, row.response_policy),
@@ -201,6 +201,7 @@ fn combine(name: String, row: &Row<'_>, known: Option<&Command>) -> Command {
     Command {
         arity: row.arity,
         class,
+        class_told,
         handling: known.map_or_else(|| unaudited(&name, class), |known| known.handling),
         is_audited: known.is_some(),
         is_container,
@@ -224,11 +225,10 @@ fn combine(name: String, row: &Row<'_>, known: Option<&Command>) -> Command {
     }
 }
 
-/// Whether what the node says of a command's class agrees with what was audited. Commands that are
-/// sent alone or by name are known for what they are: versions differ in their marks.
+/// Whether what the node says of a command's class agrees with what was audited. Versions differ in
+/// the marks of commands that are sent alone or by name; those are known for what they are.
 fn is_agreed(known: &Command, class: Class) -> bool {
-    let is_strict = matches!(known.class, Class::Admin | Class::Blocking | Class::Session);
-    is_strict || known.class == class
+    known.class == class || known.handling != Handling::Share
 }
 
 /// What is not known in a session's class may be what makes the session's connection its own.
