@@ -44,8 +44,7 @@ fn class(table: &Table, line: &str) -> Class {
 fn counts_classes_when_node_is_recorded() {
     let mut counts = BTreeMap::new();
     let is_told = |command: &&Command| {
-        // This one is found whether a node has it or not.
-        !command.is_container && &*command.name != "client|maint_notifications"
+        !command.is_container && (!command.is_kept || &*command.name == "quit")
     };
     for command in live().iter().filter(is_told) {
         let is_keyless = matches!(command.class_told, Class::Read | Class::Write);
@@ -132,6 +131,11 @@ fn decides_by_arguments_when_they_matter() {
         ("CLIENT FOO", Handling::Unaudited),
         ("COMMAND FOO", Handling::Unaudited),
         ("SCRIPT DEBUG YES", Handling::Refuse),
+        ("SCRIPT KILL", Handling::Lease),
+        ("EVAL x 0", Handling::Share),
+        ("CONFIG GET a", Handling::Share),
+        ("CONFIG SET a b", Handling::Lease),
+        ("CLIENT NO-EVICT ON", client(ClientCommand::NoEvict)),
         ("MONITOR", Handling::Stream),
         ("BLPOP k 0", Handling::Lease),
         ("WAIT 1 0", Handling::Session(SessionCommand::Wait)),
@@ -155,6 +159,36 @@ fn decides_by_arguments_when_they_matter() {
     ] {
         assert_eq!(class(table, line), expected, "{line}");
     }
+}
+
+/// What came after 7.0, by the list alone.
+#[test]
+fn decides_by_list_when_no_node_has_told() {
+    let table = Table::builtin();
+    for (line, expected) in [
+        ("HIMPORT SET k f v", Handling::Pin),
+        ("HIMPORT PREPARE f a", Handling::Pin),
+        ("CLIENT NO-TOUCH ON", Handling::Pin),
+        ("CLIENT CAPA redirect", Handling::Pin),
+        ("BLMOVEM a b LEFT RIGHT 0", Handling::Lease),
+        ("SFLUSH 0 1", Handling::Lease),
+        ("VSIM k ELE e", Handling::Lease),
+        ("HGETDEL k FIELDS 1 f", Handling::Share),
+        ("WAITAOF 1 0 0", Handling::Session(SessionCommand::WaitAof)),
+        ("STRALGO LCS KEYS a b", Handling::Share),
+        ("POST / HTTP/1.1", Handling::Refuse),
+    ] {
+        assert_eq!(handling(&table, line), expected, "{line}");
+    }
+    let keys = |line: &str| {
+        let keys = find(&table, line).keys(line.split(' ').map(str::as_bytes));
+        keys.expect("they are known")
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys("MSETEX 2 a 1 b 2 NX"), [b"a", b"b"]);
+    assert_eq!(keys("STRALGO LCS KEYS a b"), [b"a", b"b"]);
+    assert_eq!(keys("LMOVEM a b LEFT RIGHT"), [b"a", b"b"]);
 }
 
 #[test]

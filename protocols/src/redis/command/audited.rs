@@ -10,15 +10,8 @@ use super::{Class, Command, Handling, RequestPolicy, ResponsePolicy, rule};
 /// Commands and families of commands, one a line; what its columns mean stands at its top.
 const LIST: &str = include_str!("audited.txt");
 
-/// A line of the list.
-pub struct Line {
-    pub command: Command,
-    /// Whether it is to be found even if a node does not name it.
-    pub is_kept: bool,
-}
-
-/// All lines that are of one command each.
-pub fn lines() -> impl Iterator<Item = Line> {
+/// All commands that have a line each.
+pub fn commands() -> impl Iterator<Item = Command> {
     words_of_lines()
         .filter(|words| !words[0].ends_with(".*"))
         .map(read)
@@ -47,11 +40,11 @@ fn words_of_lines() -> impl Iterator<Item = [&'static str; COLUMNS]> {
 
 const COLUMNS: usize = 9;
 
-fn read(words: [&str; COLUMNS]) -> Line {
+fn read(words: [&str; COLUMNS]) -> Command {
     let [name, arity, class, flags, sent, keys, request, response, _] = words;
     let has = |flag| flags.contains(flag);
     let class = read_class(class);
-    let command = Command {
+    Command {
         name: name.into(),
         arity: number(arity),
         class,
@@ -62,6 +55,7 @@ fn read(words: [&str; COLUMNS]) -> Line {
         is_dangerous: has('d'),
         is_fast: has('f'),
         is_gated: has('g'),
+        is_kept: has('k'),
         is_nondeterministic: has('n'),
         is_open: has('o'),
         is_readonly: has('r'),
@@ -80,10 +74,6 @@ fn read(words: [&str; COLUMNS]) -> Line {
             policy => ResponsePolicy::named(policy.as_bytes()),
         },
         variant: Variant::named(name),
-    };
-    Line {
-        command,
-        is_kept: has('k'),
     }
 }
 

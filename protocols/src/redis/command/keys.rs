@@ -165,7 +165,7 @@ impl Command {
     {
         match self.variant {
             Variant::Migrate => migrated(words),
-            Variant::Sort => sorted(words),
+            Variant::Sort => sorted(words, self.is_readonly),
             _ => self.specified(words),
         }
     }
@@ -299,13 +299,13 @@ fn number(text: &[u8]) -> Option<usize> {
     str::from_utf8(text).ok().filter(|_| is_plain)?.parse().ok()
 }
 
-/// SORT: its key, and what STORE names.
-fn sorted<'a, 'c, I>(words: I) -> Result<Keys<'c, I>, Unknown>
+/// SORT: its key, and what STORE names, which the form that only reads does not know.
+fn sorted<'a, 'c, I>(words: I, is_readonly: bool) -> Result<Keys<'c, I>, Unknown>
 where
     I: Iterator<Item = &'a [u8]> + Clone,
 {
     words.clone().nth(1).ok_or(Unknown::Arguments)?;
-    let store = arguments::sort_store(words.clone());
+    let store = arguments::sort_store(words.clone()).filter(|_| !is_readonly);
     Ok(Keys {
         run: Run::new(words.clone(), 1, 1, 1),
         words,

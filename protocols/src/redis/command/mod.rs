@@ -45,6 +45,8 @@ pub struct Command {
     pub is_fast: bool,
     /// Whether it needs permission of the operator: it is administrative, or acts on all clients.
     pub is_gated: bool,
+    /// Whether it is found even if the node does not name it: the session answers it.
+    pub is_kept: bool,
     /// Whether two runs over the same data may answer differently.
     pub is_nondeterministic: bool,
     /// Whether it runs before a client has authenticated.
@@ -89,7 +91,7 @@ pub enum Class {
     Read,
     /// Has keys and may read or write: scripts. To be taken for a slow write.
     Keyed,
-    /// Has no keys and says neither.
+    /// Has no keys and says neither. It may still act, as PUBLISH does: it is not sent again.
     Keyless,
 }
 

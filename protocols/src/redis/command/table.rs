@@ -5,6 +5,7 @@
 //! does is never shared.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
@@ -38,14 +39,14 @@ impl Table {
     /// The audited commands of all versions: until a node has told its own, and for nodes that do
     /// not tell.
     pub fn builtin() -> Self {
-        let lines = audited::lines();
-        Self::new(lines.map(|line| line.command).collect())
+        Self::new(audited::commands().collect())
     }
 
     /// What a node answered to COMMAND, complete, in RESP2 or RESP3.
     pub fn from_reply(reply: &[u8]) -> Result<Self, Malformed> {
+        static AUDITED: LazyLock<Table> = LazyLock::new(Table::builtin);
+        let audited = &*AUDITED;
         let live = reply::rows(reply)?;
-        let audited = Self::builtin();
         let mut rows = Vec::with_capacity(live.len());
         for row in &live {
             let name = name_of(row);
@@ -55,16 +56,14 @@ impl Table {
             }
             rows.push(combine(name, row, known));
         }
-        rows.extend(
-            audited::lines()
-                .filter(|line| line.is_kept)
-                .map(|line| line.command),
-        );
+        rows.extend(audited.iter().filter(|row| row.is_kept).cloned());
         Ok(Self::new(rows))
     }
 
     /// The command of a request: by its name, and by the word behind it if the name is that of a
-    /// container. A container is answered also for a subcommand that it does not have.
+    /// container. A container is answered also for a subcommand that it does not have. A name that
+    /// is not found is to be sent as what nobody looked at: the node refuses it, or came to know it
+    /// since.
     #[inline]
     pub fn find(&self, name: &[u8], subcommand: Option<&[u8]>) -> Option<&Command> {
         let mut buffer = [0; NAME_LEN_MAX];
@@ -207,6 +206,7 @@ fn combine(name: String, row: &Row<'_>, known: Option<&Command>) -> Command {
         is_container,
         is_dangerous: row.marks.has(Marks::DANGEROUS),
         is_fast: row.marks.has(Marks::FAST),
+        is_kept: known.is_some_and(|known| known.is_kept),
         is_gated: match known {
             // The node refuses what it did not list.
             _ if row.has_subcommands => false,

@@ -130,8 +130,12 @@ impl<'a> Reader<'a> {
     /// First byte and rest of the next line.
     fn line(&mut self) -> Result<(u8, &'a [u8]), Malformed> {
         let rest = &self.reply[self.at..];
-        let end = rest.windows(2).position(|pair| pair == b"\r\n");
+        // A line holds no CR but the one that ends it.
+        let end = rest.iter().position(|byte| *byte == b'\r');
         let end = end.ok_or(self.fault(Fault::End))?;
+        if rest.get(end + 1) != Some(&b'\n') {
+            return Err(self.fault(Fault::End));
+        }
         let (kind, line) = rest[..end].split_first().ok_or(self.fault(Fault::Kind))?;
         self.at += end + 2;
         Ok((*kind, line))
