@@ -1,7 +1,9 @@
-//! Redis as it goes over the wire.
+//! The Redis protocol, versions 2 and 3, and what its commands do.
 //!
-//! Holds what commands are and how keys are spread over slots. It must not know sessions, pipes or
-//! policy. Its invariant: nothing is passed for harmless that was not recognised.
+//! Holds the wire format (`resp`), commands (`command`) and the slots of a cluster (`cluster`). It
+//! must not know sessions, pools or policy. Its invariant: no input, however malformed, makes a
+//! decoder panic.
 
 pub mod cluster;
 pub mod command;
+pub mod resp;
