@@ -10,6 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Protocol {
     /// PostgreSQL's frontend/backend protocol, version 3.
     Postgres,
+    /// RESP, of either version.
+    Redis,
 }
 
 impl Protocol {
@@ -17,6 +19,7 @@ impl Protocol {
     pub fn port_default(self) -> u16 {
         match self {
             Self::Postgres => 5432,
+            Self::Redis => 6379,
         }
     }
 
@@ -24,6 +27,7 @@ impl Protocol {
     pub fn scheme(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Redis => "redis",
         }
     }
 }
@@ -90,7 +94,8 @@ impl UpstreamError {
             Self::Port(_) => "a port is a number from 1 to 65535",
             Self::Encoding(_) => "write \"%25\" for a percent sign",
             Self::Host(_) | Self::HostMissing | Self::Scheme(_) | Self::SchemeMissing(_) => {
-                "write \"postgres://host:port\", or \"postgres:///?host=/socket/directory\""
+                "write \"postgres://host:port\", \"postgres:///?host=/socket/directory\" or \
+                 \"redis://host:port\""
             }
         }
     }
@@ -98,7 +103,8 @@ impl UpstreamError {
 
 impl Upstream {
     /// Reads `postgres://host:port`, or a form with a socket's directory as libpq has it:
-    /// `postgres:///?host=/directory&port=5432` or `postgres://%2Fdirectory:5432`.
+    /// `postgres:///?host=/directory&port=5432` or `postgres://%2Fdirectory:5432`; or
+    /// `redis://host:port`, or with a socket's path, `redis://%2Fpath` or `redis:///?host=/path`.
     pub fn parse(url: &str) -> Result<Self, UpstreamError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             // What stands before "@" may be a password, and must not get into a message.
@@ -107,6 +113,7 @@ impl Upstream {
         };
         let protocol = match scheme {
             "postgres" | "postgresql" => Protocol::Postgres,
+            "redis" => Protocol::Redis,
             _ => return Err(UpstreamError::Scheme(scheme.into())),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -129,8 +136,12 @@ impl Upstream {
     /// Reads what stands for an upstream where the protocol is already known: a URL of it,
     /// `host`, `host:port`, or the absolute directory of a socket.
     pub fn parse_place(protocol: Protocol, text: &str) -> Result<Self, UpstreamError> {
-        if text.contains("://") {
-            return Self::parse(text);
+        if let Some((scheme, _)) = text.split_once("://") {
+            let upstream = Self::parse(text)?;
+            return match upstream.protocol == protocol {
+                true => Ok(upstream),
+                false => Err(UpstreamError::Scheme(scheme.into())),
+            };
         }
         let mut place = Place::default();
         if text.starts_with('/') {
@@ -198,7 +209,10 @@ impl Place {
         let port = self.port.unwrap_or(protocol.port_default());
         if let Some(directory) = host.strip_prefix('/') {
             let directory = directory.trim_end_matches('/');
-            let path = format!("/{directory}/.s.PGSQL.{port}");
+            let path = match protocol {
+                Protocol::Postgres => format!("/{directory}/.s.PGSQL.{port}"),
+                Protocol::Redis => format!("/{directory}"),
+            };
             return Ok(Whereabouts::Unix(path.into()));
         }
         let literal = host.trim_start_matches('[').trim_end_matches(']');

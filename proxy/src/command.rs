@@ -37,11 +37,14 @@ enum Command {
 #[derive(Args, Debug)]
 struct Serve {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", required_unless_present = "postgres")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["postgres", "redis"])]
     config: Option<PathBuf>,
     /// A service without a file; may be repeated.
     #[arg(long, value_name = "LISTEN=HOST:PORT")]
     postgres: Vec<String>,
+    /// A Redis service without a file; may be repeated.
+    #[arg(long, value_name = "LISTEN=HOST:PORT")]
+    redis: Vec<String>,
     /// How many threads carry clients; one per core by default.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1024))]
     shards: Option<u32>,
@@ -69,6 +72,7 @@ impl From<Serve> for Options {
         Self {
             config: serve.config,
             postgres: serve.postgres,
+            redis: serve.redis,
             shards: serve.shards,
             driver: serve.driver,
             connections_max: serve.connections_max,

@@ -17,6 +17,10 @@ pub enum Owner {
     Canceller(UpstreamId),
     /// A client's.
     Client(ClientId),
+    /// A Redis client's.
+    RedisClient(ClientId),
+    /// An upstream's to a Redis node.
+    RedisUpstream(UpstreamId),
     /// Nobody's: the owner is gone and the connection about to be.
     Nobody,
     /// An upstream's.

@@ -54,6 +54,8 @@ generational! {
     IdentityId
     /// A lane: an identity with one fingerprint.
     LaneId
+    /// A pool: what Redis sessions that may share an upstream have in common.
+    PoolId
     /// An upstream: one connection to a node.
     UpstreamId
 }

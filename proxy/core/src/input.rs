@@ -14,6 +14,8 @@ pub struct Input {
     start: usize,
     /// Where the bytes begin that no request has been made of.
     parsed: usize,
+    /// Bytes that were here before the first of `bytes`.
+    gone: u64,
 }
 
 /// Done bytes at the front are moved out only when there are more than this, so that a client that
@@ -29,6 +31,7 @@ impl Input {
         if self.start > DONE_BYTES_MAX {
             self.bytes.drain(..self.start);
             self.parsed -= self.start;
+            self.gone += self.start as u64;
             self.start = 0;
         }
         self.bytes.extend_from_slice(bytes);
@@ -42,6 +45,31 @@ impl Input {
     /// Bytes of unanswered requests.
     pub fn unanswered(&self) -> &[u8] {
         &self.bytes[self.start..self.parsed]
+    }
+
+    /// Where the unparsed bytes begin, counted from the first byte that ever came.
+    pub fn position(&self) -> u64 {
+        self.gone + self.parsed as u64
+    }
+
+    /// The bytes of an unanswered request, by the position it was made at.
+    pub fn kept(&self, position: u64, len: usize) -> &[u8] {
+        let at = usize::try_from(position - self.gone).expect("it is still in the buffer");
+        assert!(
+            at >= self.start && at + len <= self.parsed,
+            "a request is kept until it is answered"
+        );
+        &self.bytes[at..at + len]
+    }
+
+    /// Puts other bytes in the place of the next `len`.
+    pub fn rewrite(&mut self, len: usize, bytes: &[u8]) {
+        assert!(
+            len <= self.bytes.len() - self.parsed,
+            "what is rewritten is there"
+        );
+        self.bytes
+            .splice(self.parsed..self.parsed + len, bytes.iter().copied());
     }
 
     /// A request has been made of the next `len` bytes; they are kept until it is answered.
@@ -84,6 +112,7 @@ impl Input {
     /// Gives the buffer back if nothing is in it.
     pub fn release(&mut self, pool: &mut Pool) {
         if self.start == self.bytes.len() {
+            self.gone += self.start as u64;
             self.start = 0;
             self.parsed = 0;
             if self.bytes.capacity() > 0 {

@@ -17,6 +17,8 @@ pub mod permits;
 pub mod planted;
 pub mod profile;
 pub mod proof;
+pub(crate) mod reach;
+pub mod redis;
 pub mod register;
 pub mod shard;
 pub mod slab;

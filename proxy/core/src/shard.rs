@@ -13,24 +13,26 @@ use crate::client::postgres::errors::Refusal;
 use crate::client::postgres::examine::Piece;
 use crate::client::postgres::{Client, Phase, Waiting};
 use crate::conns::{Conns, Owner};
-use crate::event::{Event, Level, Message, Operation};
+use crate::event::{Event, Level, Message, Operation, Peer, Socket};
 use crate::fingerprint::Fingerprints;
 use crate::identity::{Database, Identity};
-use crate::ids::{ClientId, ConnId, IdentityId, LaneId, ServiceId, ShardId, UpstreamId};
+use crate::ids::{ClientId, ConnId, IdentityId, LaneId, ListenerId, ShardId, UpstreamId};
 use crate::library::Library;
 use crate::limits::Limits;
 use crate::map::{FastMap, fast_map};
 #[cfg(feature = "planted-bugs")]
 use crate::planted::Bug;
 use crate::planted::Planted;
+use crate::reach::Reach;
+use crate::redis::{Redis, RedisTimer};
 use crate::register::Register;
 use crate::slab::Slab;
 use crate::stats::{Stats, Tally};
 use crate::texts::Texts;
 use crate::time::Instant;
 use crate::timers::Timers;
-use crate::topology::Service;
-use crate::upstream::postgres::{State, Upstream};
+use crate::topology::{Protocol, Service};
+use crate::upstream::postgres::Upstream;
 use crate::upstream::schedule::{Connections, Lane, LaneKey};
 
 /// What a shard is made from.
@@ -59,6 +61,8 @@ pub(crate) enum Timer {
     Goodbye(UpstreamId),
     /// A client that is not logged in.
     Login(ClientId),
+    /// Something of the Redis half.
+    Redis(RedisTimer),
     /// Connecting may be tried again.
     Retry,
     /// Whatever has to be looked at now and then.
@@ -104,6 +108,7 @@ pub struct Shard {
     pub(crate) lanes_to_reconsider: Vec<LaneId>,
     /// Lanes whose shared requests had to join others.
     pub(crate) lanes_to_grow: Vec<LaneId>,
+    pub(crate) redis: Redis,
     pub(crate) stats: Stats,
     pub(crate) planted: Planted,
     /// No new clients; those that are idle are closed.
@@ -145,6 +150,7 @@ impl Shard {
             lanes_to_serve: VecDeque::new(),
             lanes_to_reconsider: Vec::new(),
             lanes_to_grow: Vec::new(),
+            redis: Redis::new(seed, services.len()),
             stats: Stats::default(),
             planted: Planted::default(),
             is_draining: false,
@@ -174,12 +180,16 @@ impl Shard {
                 socket,
                 peer,
             } => {
-                self.handle_accepted(listener, socket, peer);
+                self.route_accepted(listener, socket, peer);
             }
             Event::Connected { conn } => match self.conns.owner(conn) {
                 Owner::Upstream(id) => self.handle_connected(id),
                 Owner::Canceller(id) => self.handle_canceller_connected(conn, id),
-                Owner::Client(_) | Owner::Nobody => {}
+                Owner::RedisUpstream(id) => {
+                    let (redis, mut reach) = self.redis();
+                    redis.handle_connected(&mut reach, id);
+                }
+                Owner::Client(_) | Owner::RedisClient(_) | Owner::Nobody => {}
             },
             Event::Received { conn, bytes } => self.handle_received(conn, bytes),
             Event::Sent { conn, buffer, sent } => self.handle_sent(conn, buffer, sent),
@@ -188,6 +198,10 @@ impl Shard {
                 Owner::Client(id) => self.drop_client(id),
                 Owner::Upstream(id) => self.handle_upstream_down(id, Some(failure)),
                 Owner::Canceller(id) => self.end_canceller(conn, id),
+                owner @ (Owner::RedisClient(_) | Owner::RedisUpstream(_)) => {
+                    let (redis, mut reach) = self.redis();
+                    redis.handle_failed(&mut reach, owner, Some(failure));
+                }
                 Owner::Nobody => self.conns.close(conn),
             },
             Event::Closed { conn } => self.handle_closed(conn),
@@ -206,34 +220,35 @@ impl Shard {
                 if let Some(first) = addresses.first() {
                     self.connections[service.index()].last_address = Some(first.clone());
                 }
-                self.handle_resolved(service, &addresses);
+                if self.services[service.index()].protocol == Protocol::Redis {
+                    let (redis, mut reach) = self.redis();
+                    redis.handle_resolved(&mut reach, service, &addresses);
+                } else {
+                    self.handle_resolved(service, &addresses);
+                }
             }
-            Event::FromShard {
-                message:
-                    Message::Cancel {
-                        pid,
-                        secret,
-                        shard,
-                        client,
-                    },
+            Event::FromShard { message } => self.handle_message(message),
+            Event::Users { service, users } => self.take_users(service, users),
+            Event::Drain { deadline_ms } => self.begin_drain(deadline_ms),
+        }
+    }
+
+    /// Another shard has something to say.
+    fn handle_message(&mut self, message: Message) {
+        match message {
+            Message::Cancel {
+                pid,
+                secret,
+                shard,
+                client,
             } => {
                 self.cancel(pid, secret);
                 let message = Message::CancelTaken { client };
                 let operation = Operation::ToShard { shard, message };
                 self.conns.operations.push_back(operation);
             }
-            Event::FromShard {
-                message: Message::CancelTaken { client },
-            } => {
-                self.end_client(client);
-            }
-            Event::FromShard {
-                message: Message::ConnectionsWanted { service },
-            } => {
-                self.give_up_free(service);
-            }
-            Event::Users { service, users } => self.take_users(service, users),
-            Event::Drain { deadline_ms } => self.begin_drain(deadline_ms),
+            Message::CancelTaken { client } => self.end_client(client),
+            Message::ConnectionsWanted { service } => self.give_up_free(service),
         }
     }
 
@@ -250,6 +265,14 @@ impl Shard {
                 }
             }
             Owner::Upstream(id) => self.handle_replies(id, bytes),
+            Owner::RedisClient(id) => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_requests(&mut reach, id, bytes);
+            }
+            Owner::RedisUpstream(id) => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_replies(&mut reach, id, bytes);
+            }
             Owner::Canceller(_) | Owner::Nobody => {}
         }
     }
@@ -273,6 +296,11 @@ impl Shard {
                     self.clients_to_pump.push_back(holder);
                 }
             }
+            Owner::RedisClient(id) => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_client_sent(&mut reach, id);
+            }
+            Owner::RedisUpstream(id) => self.redis.handle_upstream_sent(id),
             Owner::Canceller(_) | Owner::Nobody => {}
         }
     }
@@ -305,6 +333,14 @@ impl Shard {
             }
             Owner::Upstream(id) => self.handle_upstream_down(id, None),
             Owner::Canceller(id) => self.end_canceller(conn, id),
+            Owner::RedisClient(id) => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_eof(&mut reach, id);
+            }
+            owner @ Owner::RedisUpstream(_) => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_failed(&mut reach, owner, None);
+            }
             // It may still read what it was told last.
             Owner::Nobody => self.conns.close_after_flush(conn),
         }
@@ -322,6 +358,36 @@ impl Shard {
         if let Some(service) = self.conns.handle_closed(conn) {
             self.services[service.index()].permits.give_back();
             self.connections[service.index()].closing -= 1;
+            self.redis.list_pools_of(service);
+        }
+    }
+
+    /// The Redis half, and what it may use of this shard.
+    pub(crate) fn redis(&mut self) -> (&mut Redis, Reach<'_>) {
+        let reach = Reach {
+            now: self.now,
+            shard: self.id,
+            seed: self.seed,
+            limits: &self.limits,
+            services: &self.services,
+            connections: &mut self.connections,
+            conns: &mut self.conns,
+            timers: &mut self.timers,
+            stats: &mut self.stats,
+        };
+        (&mut self.redis, reach)
+    }
+
+    /// A socket has been accepted: by its listener, it is one protocol's or the other's.
+    fn route_accepted(&mut self, listener: ListenerId, socket: Socket, peer: Peer) {
+        let mut services = self.services.iter();
+        match services.find(|service| service.listeners.contains(&listener)) {
+            Some(service) if service.protocol == Protocol::Redis => {
+                let service = service.id;
+                let (redis, mut reach) = self.redis();
+                redis.handle_accepted(&mut reach, service, socket);
+            }
+            _ => self.handle_accepted(listener, socket, peer),
         }
     }
 
@@ -374,6 +440,10 @@ impl Shard {
                     self.refuse_client(id, &refusal);
                 }
             }
+            Timer::Redis(timer) => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_timer(&mut reach, timer);
+            }
             Timer::Retry => {}
             Timer::Tick => self.tick(),
         }
@@ -410,59 +480,6 @@ impl Shard {
         }
     }
 
-    /// Closes upstreams that nobody has used for long.
-    fn close_idle(&mut self, service: ServiceId) {
-        let idle_max = self.limits.upstream_idle_max;
-        let idle = self.connections[service.index()]
-            .upstreams
-            .iter()
-            .copied()
-            .find(|&id| {
-                let upstream = &self.upstreams[id];
-                let is_idle = upstream.is_free() && self.now - upstream.since >= idle_max;
-                is_idle && !self.is_irreplaceable(id)
-            });
-        if let Some(id) = idle {
-            self.retire(id);
-        }
-    }
-
-    /// Another shard is short of permits: gives up an upstream that is free here, if nobody waits
-    /// for one or this shard holds more than its share.
-    fn give_up_free(&mut self, service: ServiceId) {
-        let permits = &self.services[service.index()].permits;
-        let has_more = permits.held() > permits.fair_share();
-        if self.connections[service.index()].is_wanting && !has_more {
-            return;
-        }
-        let upstreams = &self.connections[service.index()].upstreams;
-        let free = upstreams
-            .iter()
-            .copied()
-            .find(|&id| self.upstreams[id].is_free() && !self.is_irreplaceable(id));
-        match free {
-            Some(free) => self.retire(free),
-            None if has_more => self.give_up_next(service),
-            None => {}
-        }
-    }
-
-    /// The next upstream that becomes free is given up.
-    fn give_up_next(&mut self, service: ServiceId) {
-        let upstreams = &self.connections[service.index()].upstreams;
-        if upstreams.iter().any(|&id| self.upstreams[id].is_draining) {
-            return;
-        }
-        let shared = upstreams.iter().copied().find(|&id| {
-            let upstream = &self.upstreams[id];
-            let is_shared = upstream.state == State::Ready && upstream.holder.is_none();
-            is_shared && !self.is_irreplaceable(id)
-        });
-        if let Some(shared) = shared {
-            self.upstreams[shared].is_draining = true;
-        }
-    }
-
     /// Makes one send of all that became sendable. Call once per pass, after its events.
     pub fn finish_pass(&mut self, now: Instant) {
         self.now = now;
@@ -490,6 +507,8 @@ impl Shard {
         while let Some(conn) = self.conns.take_ended() {
             self.handle_closed(conn);
         }
+        let (redis, mut reach) = self.redis();
+        redis.settle(&mut reach);
         self.conns.flush();
         if self.is_draining && !self.is_drained {
             self.end_idle_clients();

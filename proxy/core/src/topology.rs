@@ -20,12 +20,25 @@ pub struct Service {
     pub listeners: Vec<ListenerId>,
     /// Where its node is.
     pub target: Target,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Whether clients may run what acts on the whole node; Redis only.
+    pub is_admin: bool,
     /// How clients are authenticated.
     pub auth: Auth,
     /// Who may log in, for [`Auth::Users`].
     pub users: Arc<Users>,
     /// The connections that all shards together may hold.
     pub permits: Arc<Permits>,
+}
+
+/// What the clients and the node of a service speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// PostgreSQL's frontend/backend protocol.
+    Postgres,
+    /// RESP.
+    Redis,
 }
 
 /// Where the node of a service is.

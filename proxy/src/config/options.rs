@@ -21,6 +21,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Services without a file: `LISTEN=HOST:PORT`, each.
     pub postgres: Vec<String>,
+    /// The same for Redis.
+    pub redis: Vec<String>,
     /// How many shards may be used.
     pub shards: Option<u32>,
     /// What their I/O is done with.
@@ -39,13 +41,14 @@ impl Options {
         if let Some(file) = &self.config {
             config.read_file(file, &mut problems);
         }
-        for text in &self.postgres {
+        let postgres = self.postgres.iter().map(|text| (Protocol::Postgres, text));
+        let redis = self.redis.iter().map(|text| (Protocol::Redis, text));
+        for (protocol, text) in postgres.chain(redis) {
             let name = unused_name(&config.services, text);
-            config
-                .services
-                .extend(parse_service(name, text, &mut problems));
+            let service = parse_service(protocol, name, text, &mut problems);
+            config.services.extend(service);
         }
-        self.override_values(&mut config);
+        self.override_values(&mut config, &mut problems);
         config.check(&self.place(), &mut problems);
         let usable = !problems.has_errors();
         (usable.then_some(config), problems.into_sorted())
@@ -60,20 +63,28 @@ impl Options {
         Place { source, line: None }
     }
 
-    fn override_values(&self, config: &mut Config) {
+    fn override_values(&self, config: &mut Config, problems: &mut Problems) {
         config.shards = self.shards.unwrap_or(config.shards);
         config.driver = self.driver.unwrap_or(config.driver);
         config.log = self.log.unwrap_or(config.log);
         for service in &mut config.services {
-            service.connections_max = self.connections_max.unwrap_or(service.connections_max);
+            if let Some(connections_max) = self.connections_max {
+                service.connections_max = connections_max;
+                service.check_connections(problems);
+            }
         }
     }
 }
 
 /// Reads `LISTEN=HOST:PORT`.
-fn parse_service(name: Arc<str>, text: &str, problems: &mut Problems) -> Option<Service> {
+fn parse_service(
+    protocol: Protocol,
+    name: Arc<str>,
+    text: &str,
+    problems: &mut Problems,
+) -> Option<Service> {
     let place = Place {
-        source: format!("--postgres {text}").into(),
+        source: format!("--{} {text}", protocol.scheme()).into(),
         line: None,
     };
     let Some((listen, node)) = text.split_once('=') else {
@@ -82,7 +93,7 @@ fn parse_service(name: Arc<str>, text: &str, problems: &mut Problems) -> Option<
     };
     let listen = Listen::parse(listen)
         .map_err(|error| problems.error(place.clone(), error.to_string(), error.hint()));
-    let upstream = Upstream::parse_place(Protocol::Postgres, node)
+    let upstream = Upstream::parse_place(protocol, node)
         .map_err(|error| problems.error(place.clone(), error.to_string(), error.hint()));
     Some(Service {
         name,
@@ -94,6 +105,7 @@ fn parse_service(name: Arc<str>, text: &str, problems: &mut Problems) -> Option<
         connections_max: CONNECTIONS_MAX_DEFAULT,
         auth: Auth::Relay,
         users: Arc::new(Users::default()),
+        is_admin: false,
         place,
     })
 }

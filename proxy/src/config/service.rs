@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use manifold_core::auth::{Auth, Secret, Users};
-use manifold_discovery::{Upstream, Whereabouts};
+use manifold_discovery::{Protocol, Upstream, Whereabouts};
 use toml::de::DeTable;
 
 use super::listen::Listen;
@@ -20,6 +20,9 @@ use super::value::Count;
 
 /// Connections to a node, all shards together, unless a service says otherwise.
 pub const CONNECTIONS_MAX_DEFAULT: u32 = 20;
+
+/// The fewest connections to a Redis node: two lanes, and as many for those who need one alone.
+const REDIS_CONNECTIONS_MIN: u32 = 4;
 
 /// The longest name of a service, in bytes: it stands in every error that a client gets.
 const NAME_BYTES_MAX: usize = 63;
@@ -35,7 +38,11 @@ pub const KEYS: &[&str] = &[
     "connections_max",
     "auth",
     "users",
+    "admin",
 ];
+
+/// The words for `admin`.
+const ADMIN_WORDS: [(&str, bool); 2] = [("deny", false), ("allow", true)];
 
 /// The words for `auth`.
 pub const AUTH_WORDS: [(&str, Auth); 3] = [
@@ -59,6 +66,8 @@ pub struct Service {
     pub auth: Auth,
     /// Who may log in, for [`Auth::Users`].
     pub users: Arc<Users>,
+    /// Whether clients may run what acts on the whole node; Redis only.
+    pub is_admin: bool,
     /// Where the service was written.
     pub place: Place,
 }
@@ -82,9 +91,9 @@ impl Service {
                  ..
              }| count,
         );
-        let auth = section
-            .take_word("auth", &AUTH_WORDS, problems)
-            .unwrap_or(Auth::Relay);
+        let written_auth = section.take_word("auth", &AUTH_WORDS, problems);
+        let auth = written_auth.unwrap_or(Auth::Relay);
+        let written_admin = section.take_word("admin", &ADMIN_WORDS, problems);
         let users_path = section.take::<String>("users", problems);
         for (key, example) in REQUIRED {
             if !table.contains_key(*key) {
@@ -97,19 +106,62 @@ impl Service {
         let name = name.map(|name| check_name(name, problems));
         let listen = listen.map(|texts| parse_listen(texts, problems));
         let upstream = upstream.and_then(|text| parse_upstream(text, problems));
-        Some(Self {
+        let service = Self {
             name: name?.into(),
             listen: listen?,
             upstream: upstream?,
             connections_max,
             auth,
             users: Arc::new(users),
+            is_admin: written_admin.unwrap_or(false),
             place,
-        })
+        };
+        service.check_keys(written_auth.is_some(), written_admin.is_some(), problems);
+        Some(service)
+    }
+
+    /// Whether it has what its protocol needs, and nothing that belongs to another.
+    fn check_keys(&self, has_auth: bool, has_admin: bool, problems: &mut Problems) {
+        if self.upstream.protocol == Protocol::Postgres && has_admin {
+            problems.warn(
+                self.place.clone(),
+                "admin: is not used, because the service is none of Redis",
+                "remove it",
+            );
+        }
+        if self.upstream.protocol != Protocol::Redis {
+            return;
+        }
+        if has_auth {
+            problems.warn(
+                self.place.clone(),
+                "auth: is not used, because a Redis node itself decides who may do what",
+                "remove it",
+            );
+        }
+        self.check_connections(problems);
+    }
+
+    /// Whether there are enough connections for its protocol.
+    pub fn check_connections(&self, problems: &mut Problems) {
+        let is_redis = self.upstream.protocol == Protocol::Redis;
+        if is_redis && self.connections_max < REDIS_CONNECTIONS_MIN {
+            problems.error(
+                self.place.clone(),
+                format!(
+                    "connections_max: {} are too few for Redis",
+                    self.connections_max
+                ),
+                "4 are the fewest: two are shared, and whoever blocks needs one alone",
+            );
+        }
     }
 
     /// Notes what works but not in every case.
     pub fn warn(&self, problems: &mut Problems) {
+        if self.upstream.protocol == Protocol::Redis {
+            return;
+        }
         match self.auth {
             Auth::Relay => problems.warn(
                 self.place.clone(),

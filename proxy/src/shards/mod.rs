@@ -21,7 +21,7 @@ use manifold_core::event::Address;
 use manifold_core::ids::{ListenerId, ServiceId, ShardId};
 use manifold_core::permits::Permits;
 use manifold_core::shard::Settings;
-use manifold_core::topology::{self, Target};
+use manifold_core::topology::{self, Protocol, Target};
 use manifold_discovery::Whereabouts;
 use manifold_drivers::{Doorbell, Driver, DriverError, Kind, Listener};
 use tokio::sync::mpsc;
@@ -304,6 +304,11 @@ fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Servic
                 Whereabouts::Name(host, _) => Target::Name((&**host).into()),
                 Whereabouts::Unix(path) => Target::Address(Address::Unix((&**path).into())),
             },
+            protocol: match service.upstream.protocol {
+                manifold_discovery::Protocol::Postgres => Protocol::Postgres,
+                manifold_discovery::Protocol::Redis => Protocol::Redis,
+            },
+            is_admin: service.is_admin,
             auth: service.auth,
             users: service.users.clone(),
             permits: Arc::new(Permits::new(service.connections_max)),

@@ -1,3 +1,4 @@
 //! Downstream sessions, one folder a protocol.
 
 pub mod postgres;
+pub mod redis;

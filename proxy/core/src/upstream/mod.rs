@@ -4,9 +4,11 @@
 pub mod active;
 pub mod base;
 pub mod errands;
+pub mod idle;
 pub mod postgres;
 pub mod pressure;
 pub mod queues;
+pub mod redis;
 pub mod room;
 pub mod schedule;
 pub mod stall;

@@ -11,7 +11,7 @@ use manifold_core::event::{Address, Message};
 use manifold_core::ids::{DatabaseId, ListenerId, ServiceId, ShardId};
 use manifold_core::limits::Limits;
 use manifold_core::proof::{Reason, Verdict};
-use manifold_core::topology::{Service, Target};
+use manifold_core::topology::{Protocol, Service, Target};
 use manifold_drivers::{Config, Kind, ListenAddress, bind};
 use tokio::sync::mpsc;
 
@@ -117,6 +117,8 @@ fn settings(permits: &Permits) -> Settings {
         name: "app".into(),
         listeners: vec![ListenerId(0)],
         target: Target::Address(Address::Ip("127.0.0.1:1".parse().unwrap())),
+        protocol: Protocol::Postgres,
+        is_admin: false,
         auth: Auth::Relay,
         users: Arc::new(Users::default()),
         permits: Arc::new(permits.share()),

@@ -10,7 +10,7 @@ use manifold_core::ids::{ListenerId, ServiceId, ShardId};
 use manifold_core::permits::Permits;
 use manifold_core::shard::{Settings, Shard};
 use manifold_core::time::Instant;
-use manifold_core::topology::{Service, Target};
+use manifold_core::topology::{Protocol, Service, Target};
 
 use super::World;
 use super::nodes::NodePort;
@@ -187,6 +187,8 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         name: Arc::from("main"),
         listeners: vec![ListenerId(0)],
         target,
+        protocol: Protocol::Postgres,
+        is_admin: false,
         auth: options.logins.auth,
         users: options.logins.file.clone(),
         permits: ledgers[0].clone(),

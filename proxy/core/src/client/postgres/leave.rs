@@ -130,6 +130,8 @@ impl Shard {
         if self.clients.is_empty() {
             self.end_upstreams();
         }
+        let (redis, mut reach) = self.redis();
+        redis.end_idle_clients(&mut reach);
     }
 
     pub(crate) fn end_drain(&mut self) {
@@ -138,6 +140,8 @@ impl Shard {
             self.refuse_client(id, &Refusal::shutdown());
         }
         self.end_upstreams();
+        let (redis, mut reach) = self.redis();
+        redis.end_all(&mut reach);
     }
 
     fn end_upstreams(&mut self) {

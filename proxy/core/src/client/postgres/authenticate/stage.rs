@@ -27,7 +27,7 @@ use crate::permits::Permits;
 use crate::proof::{Scope, Statement, Verdict};
 use crate::shard::{Settings, Shard};
 use crate::time::Instant;
-use crate::topology::{Service, Target};
+use crate::topology::{Protocol, Service, Target};
 
 /// How the node asks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,6 +121,8 @@ impl Stage {
             name: "app".into(),
             listeners: vec![ListenerId(0)],
             target: Target::Address(Address::Unix("node".into())),
+            protocol: Protocol::Postgres,
+            is_admin: false,
             auth,
             users: Arc::new(users),
             permits: Arc::clone(&permits),

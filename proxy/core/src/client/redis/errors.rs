@@ -1,0 +1,71 @@
+//! What the proxy itself says to Redis clients.
+//!
+//! Each text names the service, the limit or the setting, and what to do. Errors that a node would
+//! give have the node's own words. Invariant: every text is one line.
+
+use core::time::Duration;
+
+/// An error of the proxy's own.
+fn error(text: &str) -> Vec<u8> {
+    debug_assert!(!text.contains(['\r', '\n']), "an error is one line");
+    format!("-ERR {text}\r\n").into_bytes()
+}
+
+/// What a node says, too.
+pub(crate) fn of_node(text: impl core::fmt::Display) -> Vec<u8> {
+    format!("-{text}\r\n").into_bytes()
+}
+
+/// The node may have run it.
+pub(crate) fn outcome_unknown(service: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": the connection to the node was lost before it answered; the \
+         command may have been executed"
+    ))
+}
+
+/// It waited for too long.
+pub(crate) fn waited_too_long(service: &str, time: Duration) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": no connection to the node was to be had for {} s \
+         (queue_wait_max); it may be down, or connections_max too low",
+        time.as_secs()
+    ))
+}
+
+/// Administrative commands are not let through.
+pub(crate) fn denied(service: &str, command: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": {} acts on the whole node and is not let through; set admin = \
+         \"allow\" for this service to change that",
+        command.to_ascii_uppercase().replace('|', " ")
+    ))
+}
+
+/// A command that cannot work through a proxy.
+pub(crate) fn refused(service: &str, command: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": {} needs a connection of its own to the node; connect to the node \
+         itself for it",
+        command.to_ascii_uppercase().replace('|', " ")
+    ))
+}
+
+/// More clients than may be.
+pub(crate) fn too_many_clients() -> Vec<u8> {
+    of_node("ERR max number of clients reached")
+}
+
+/// The proxy goes down.
+pub(crate) fn shutdown(service: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": the proxy is shutting down"
+    ))
+}
+
+/// The wrong count of words, in a node's words.
+pub(crate) fn arity(command: &str) -> Vec<u8> {
+    of_node(format_args!(
+        "ERR wrong number of arguments for '{command}' command"
+    ))
+}

@@ -1,0 +1,188 @@
+//! A Redis client: its socket's unanswered bytes and its session's state.
+//!
+//! The files beside this one: `judge` (what a request needs), `pump` (one request after the other),
+//! `session` (what the proxy itself keeps for a session), `deliver` (replies in the order of their
+//! requests), `errors` (what it says itself), `leave` (how clients go). None of them reads a node's
+//! replies. Invariant: of one client's unanswered requests, all are on one upstream.
+
+pub mod deliver;
+pub mod errors;
+pub mod judge;
+pub mod leave;
+pub mod pump;
+pub mod session;
+
+use std::collections::BTreeMap;
+
+use manifold_protocols::redis::resp::request::Finder;
+
+use crate::ids::{ConnId, PoolId, ServiceId, UpstreamId};
+use crate::input::Input;
+use crate::time::Instant;
+use crate::upstream::redis::pool::Lane;
+
+use session::Session;
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its socket.
+    pub conn: ConnId,
+    /// Which service it came to.
+    pub service: ServiceId,
+    /// What CLIENT ID says.
+    pub number: u64,
+    /// Where its requests go: its user, its database, its version of the protocol.
+    pub pool: PoolId,
+    /// Bytes of unanswered requests, then what has not been looked at.
+    pub input: Input,
+    /// How far the next request has been found.
+    pub finder: Finder,
+    /// Requests taken in: the number of the next.
+    pub taken: u32,
+    /// Requests answered: the number of the one that is to be answered next.
+    pub answered: u32,
+    /// Where its unanswered requests are.
+    pub route: Option<Route>,
+    /// Requests that are to be sent again and have not been.
+    pub resends: u32,
+    /// How often its oldest request has been sent again.
+    pub retries: u8,
+    /// The upstream that it holds alone.
+    pub lease: Option<Lease>,
+    /// What its next request waits for.
+    pub waiting: Waiting,
+    /// When it began to wait.
+    pub since: Instant,
+    /// It has waited, and it is its turn now.
+    pub was_called: bool,
+    /// Replies that came before their turn.
+    pub parked: Option<Box<BTreeMap<u32, Parked>>>,
+    /// Which replies it does not want.
+    pub mute: Mute,
+    /// What it has set, if it has set anything.
+    pub session: Option<Box<Session>>,
+    /// Reading is paused until there is room again.
+    pub is_paused: bool,
+    /// It said good-bye or sent its last byte: closed when everything is answered.
+    pub is_leaving: bool,
+    /// Part of a reply has been given to it: only the rest may follow.
+    pub is_amid: bool,
+}
+
+/// Where the unanswered requests of a client are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Route {
+    /// On this upstream.
+    pub upstream: UpstreamId,
+    /// So many of them.
+    pub count: u32,
+}
+
+/// A reply, or as much of it as has come, before its turn.
+#[derive(Debug, Default)]
+pub struct Parked {
+    /// What has come.
+    pub bytes: Vec<u8>,
+    /// The bytes of its request in the client's input, once the reply is whole.
+    pub request: Option<u32>,
+}
+
+/// An upstream held by one client alone, and what ends that.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// Which.
+    pub upstream: UpstreamId,
+    /// MULTI has been sent, and neither EXEC nor DISCARD.
+    pub is_queueing: bool,
+    /// The node has begun a transaction.
+    pub is_multi: bool,
+    /// The node watches keys.
+    pub is_watching: bool,
+    /// It has state that only RESET takes away.
+    pub is_pinned: bool,
+    /// RESET has to follow before anybody else may have it.
+    pub is_soiled: bool,
+    /// Everything that comes is passed on as it comes, and nothing is expected.
+    pub is_stream: bool,
+}
+
+/// What a client's next request waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waiting {
+    /// Nothing: it is looked at as soon as it is complete.
+    No,
+    /// Its own earlier requests.
+    Itself,
+    /// Room on a lane of its pool.
+    Lane(Lane),
+    /// An upstream alone.
+    Lease,
+    /// Another pool to become ready.
+    Move,
+}
+
+/// Which replies a client does not want.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mute {
+    /// None.
+    No,
+    /// The one to its next request.
+    Next,
+    /// All, until it says otherwise.
+    All,
+}
+
+impl Client {
+    /// A client that has just been accepted.
+    pub fn new(conn: ConnId, service: ServiceId, pool: PoolId, number: u64, now: Instant) -> Self {
+        Self {
+            conn,
+            service,
+            number,
+            pool,
+            input: Input::default(),
+            finder: Finder::default(),
+            taken: 0,
+            answered: 0,
+            route: None,
+            resends: 0,
+            retries: 0,
+            lease: None,
+            waiting: Waiting::No,
+            since: now,
+            was_called: false,
+            parked: None,
+            mute: Mute::No,
+            session: None,
+            is_paused: false,
+            is_leaving: false,
+            is_amid: false,
+        }
+    }
+
+    /// Whether everything it asked has been answered.
+    pub fn is_answered(&self) -> bool {
+        self.taken == self.answered
+    }
+
+    /// How many of its requests are not answered.
+    pub fn unanswered(&self) -> u32 {
+        self.taken.wrapping_sub(self.answered)
+    }
+
+    /// One more of its requests is on this upstream.
+    pub fn follow(&mut self, upstream: UpstreamId) {
+        let route = self.route.get_or_insert(Route { upstream, count: 0 });
+        assert!(
+            route.upstream == upstream,
+            "a client's unanswered requests are on one upstream"
+        );
+        route.count += 1;
+    }
+
+    /// Whether none of its requests is at a node or on the way there.
+    pub fn is_settled(&self) -> bool {
+        self.route.is_none() && self.resends == 0
+    }
+}

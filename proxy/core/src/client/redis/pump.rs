@@ -1,0 +1,318 @@
+//! One request after the other, as far as they can go.
+//!
+//! A request that has to wait stays in the client's input, unlooked at, until what it waits for is
+//! there. Invariant: what has been sent stays in the input until it is answered, so that it can be
+//! sent again.
+
+use manifold_protocols::redis::command::SessionCommand;
+use manifold_protocols::redis::resp::request::{Arguments, Found, Malformed, rewrite};
+
+use crate::client::redis::judge::{Alone, Need, find_unit, judge};
+use crate::client::redis::{Client, Waiting, errors};
+use crate::ids::{ClientId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::pool::{Lane, Post};
+use crate::upstream::redis::{Effect, Expectation, Whose};
+
+/// Unanswered requests of one client above which no more are looked at.
+const UNANSWERED_MAX: u32 = 4096;
+
+/// What becomes of a request.
+pub(crate) enum Turn {
+    /// It is on its way, or answered: the next one may follow.
+    Next,
+    /// It has to wait.
+    Wait,
+}
+
+impl Redis {
+    /// Looks at a client's requests as long as they can go on.
+    pub(crate) fn pump(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        while let Some(client) = self.clients.get_mut(id) {
+            let is_full = client.unanswered() >= UNANSWERED_MAX
+                || reach.conns.unsent(client.conn) > reach.limits.output_high;
+            if client.waiting != Waiting::No || is_full {
+                break;
+            }
+            let found = client
+                .finder
+                .find(client.input.unparsed(), self.bulk_bytes_max);
+            let turn = match found {
+                Ok(Found::Whole { len, count }) => self.take(reach, id, len, count),
+                Ok(Found::Nothing { len }) => {
+                    client.input.consume(len);
+                    Turn::Next
+                }
+                Ok(Found::Odd { len }) => self.straighten(reach, id, len),
+                Ok(Found::Part { .. }) => Turn::Wait,
+                Err(malformed) => self.refuse(reach, id, malformed),
+            };
+            if matches!(turn, Turn::Wait) {
+                break;
+            }
+        }
+        self.rest(reach, id);
+    }
+
+    /// Writes an odd request as it should have been.
+    fn straighten(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize) -> Turn {
+        let client = &mut self.clients[id];
+        let mut straight = Vec::new();
+        match rewrite(&client.input.unparsed()[..len], &mut straight) {
+            Ok(()) => {
+                client.input.rewrite(len, &straight);
+                Turn::Next
+            }
+            Err(malformed) => self.refuse(reach, id, malformed),
+        }
+    }
+
+    /// What no node would understand ends the connection, after everything before it is answered.
+    fn refuse(&mut self, reach: &mut Reach<'_>, id: ClientId, malformed: Malformed) -> Turn {
+        let client = &mut self.clients[id];
+        let rest = client.input.unparsed().len();
+        client.is_leaving = true;
+        let text = errors::of_node(format_args!("ERR {malformed}"));
+        self.answer(reach, id, rest, &text);
+        Turn::Wait
+    }
+
+    /// Looks at one request.
+    fn take(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize, count: usize) -> Turn {
+        let client = &self.clients[id];
+        if client.lease.is_some() {
+            return self.take_on_lease(reach, id, len, count);
+        }
+        let service = reach.service(client.service);
+        let table = &self.nodes[client.service.index()].table;
+        let unparsed = client.input.unparsed();
+        match judge(table, &unparsed[..len], service.is_admin) {
+            Need::Share(lane, effect) => self.share(reach, id, len, 1, lane, effect),
+            Need::Session(SessionCommand::Multi) => {
+                match find_unit(table, unparsed, self.bulk_bytes_max, service.is_admin) {
+                    Some(it) => self.share(reach, id, it.len, it.replies, it.lane, Effect::Unit),
+                    None => self.want_lease(reach, id),
+                }
+            }
+            Need::Alone(_) => self.want_lease(reach, id),
+            Need::Session(command) => self.take_session(reach, id, len, command),
+            Need::Permission | Need::Refusal => self.deny(reach, id, len),
+        }
+    }
+
+    /// Says why a request goes nowhere.
+    pub(crate) fn deny(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize) -> Turn {
+        let client = &self.clients[id];
+        let table = &self.nodes[client.service.index()].table;
+        let mut words = Arguments::of(&client.input.unparsed()[..len]);
+        let command = words.next().and_then(|name| table.find(name, words.next()));
+        let name = command.map_or("this command", |command| &command.name);
+        let service = &reach.service(client.service).name;
+        let text = if command.is_some_and(|command| command.is_gated) {
+            errors::denied(service, name)
+        } else {
+            errors::refused(service, name)
+        };
+        self.answer(reach, id, len, &text);
+        Turn::Next
+    }
+
+    /// Sends a request on a lane of the client's pool.
+    fn share(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        replies: u32,
+        lane: Lane,
+        effect: Effect,
+    ) -> Turn {
+        let client = &self.clients[id];
+        let target = match client.route {
+            // Nothing overtakes the client's own earlier requests.
+            Some(route) => {
+                let post = self.upstreams[route.upstream].post;
+                let fits = post == Post::Lane(lane) || post == Post::Lane(Lane::Slow);
+                (fits && self.has_room(reach, route.upstream)).then_some(route.upstream)
+            }
+            None if client.resends > 0 => None,
+            None => {
+                let pool = client.pool;
+                let pipes = &self.pools[pool].lanes[lane as usize];
+                let target = match pipes.waiting.is_empty() || client.was_called {
+                    true => self.pick(reach, pool, lane),
+                    false => None,
+                };
+                if target.is_none() {
+                    let client = &mut self.clients[id];
+                    client.wait_for(Waiting::Lane(lane), reach.now);
+                    reach.stats.requests_queued += 1;
+                    self.pools[pool].lanes[lane as usize].waiting.push_back(id);
+                    self.list_pool(pool);
+                    return Turn::Wait;
+                }
+                target
+            }
+        };
+        let client = &mut self.clients[id];
+        let Some(target) = target else {
+            client.waiting = Waiting::Itself;
+            return Turn::Wait;
+        };
+        client.was_called = false;
+        reach.stats.requests_shared += 1;
+        reach.connections[client.service.index()]
+            .tally
+            .requests_shared += 1;
+        self.send(reach, id, target, len, replies, effect);
+        Turn::Next
+    }
+
+    /// Writes the next `len` bytes of a client to an upstream.
+    pub(crate) fn send(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        target: UpstreamId,
+        len: usize,
+        replies: u32,
+        effect: Effect,
+    ) {
+        let client = &mut self.clients[id];
+        let upstream = &mut self.upstreams[target];
+        let position = reach.conns.written_total(upstream.conn);
+        let bytes = &client.input.unparsed()[..len];
+        reach.conns.write(upstream.conn).extend_from_slice(bytes);
+        let whose = Whose::Client {
+            id,
+            number: client.taken,
+            at: client.input.position(),
+            len: len as u32,
+            is_mute: client.take_mute(),
+        };
+        upstream.pipe.push_back(Expectation {
+            whose,
+            replies,
+            position,
+            effect,
+        });
+        client.input.advance(len);
+        client.taken = client.taken.wrapping_add(1);
+        client.follow(target);
+    }
+
+    /// The client's next request needs an upstream alone.
+    pub(crate) fn want_lease(&mut self, reach: &Reach<'_>, id: ClientId) -> Turn {
+        let client = &mut self.clients[id];
+        if !client.is_settled() {
+            client.waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
+        client.wait_for(Waiting::Lease, reach.now);
+        let pool = client.pool;
+        self.pools[pool].lease_queue.push_back(id);
+        self.list_pool(pool);
+        Turn::Wait
+    }
+
+    /// Looks at one request of a client that has a lease.
+    fn take_on_lease(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        count: usize,
+    ) -> Turn {
+        let client = &self.clients[id];
+        let lease = client.lease.expect("it has a lease");
+        let is_admin = reach.service(client.service).is_admin;
+        let table = &self.nodes[client.service.index()].table;
+        let need = judge(table, &client.input.unparsed()[..len], is_admin);
+        let alone = match need {
+            Need::Permission | Need::Refusal => return self.deny(reach, id, len),
+            Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
+            Need::Alone(alone) => alone,
+            Need::Session(SessionCommand::Multi) => Alone::plain(match count {
+                1 => Effect::Multi,
+                _ => Effect::Read,
+            }),
+            // Between MULTI and EXEC the node queues whatever it is.
+            Need::Session(_) if lease.is_queueing => Alone::plain(Effect::Write),
+            Need::Session(command) => return self.take_session(reach, id, len, command),
+        };
+        let client = &mut self.clients[id];
+        let lease = client.lease.as_mut().expect("it has a lease");
+        match alone.effect {
+            Effect::Multi => lease.is_queueing = true,
+            Effect::Exec | Effect::Discard if count == 1 => lease.is_queueing = false,
+            Effect::Stream => lease.is_stream = true,
+            _ => {}
+        }
+        lease.is_pinned |= alone.pins;
+        lease.is_soiled |= alone.soils;
+        reach.connections[client.service.index()]
+            .tally
+            .requests_leased += 1;
+        let target = lease.upstream;
+        self.send(reach, id, target, len, 1, alone.effect);
+        Turn::Next
+    }
+
+    /// What a request that could be shared does to a lease.
+    fn effect_on_lease(&self, id: ClientId, len: usize, effect: Effect) -> Effect {
+        let client = &self.clients[id];
+        let table = &self.nodes[client.service.index()].table;
+        let mut words = Arguments::of(&client.input.unparsed()[..len]);
+        let command = words.next().and_then(|name| table.find(name, words.next()));
+        use manifold_protocols::redis::command::Handling;
+        match command.map(|command| command.handling) {
+            Some(Handling::Session(SessionCommand::Exec)) => Effect::Exec,
+            Some(Handling::Session(SessionCommand::Discard)) => Effect::Discard,
+            Some(Handling::Session(SessionCommand::Unwatch)) => Effect::Unwatch,
+            _ => effect,
+        }
+    }
+
+    /// A client's requests cannot go on now: stops reading, lets go of buffers, says good-bye.
+    fn rest(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
+        client.input.release(&mut reach.conns.pool);
+        let is_high = client.input.unparsed().len() > reach.limits.input_high
+            && client.waiting != Waiting::No;
+        let is_high = is_high
+            || client.unanswered() >= UNANSWERED_MAX
+            || reach.conns.unsent(client.conn) > reach.limits.output_high;
+        if is_high != client.is_paused {
+            client.is_paused = is_high;
+            if is_high {
+                reach.conns.pause(client.conn);
+            } else {
+                reach.conns.resume(client.conn);
+            }
+        }
+        if client.is_leaving && client.is_answered() && client.waiting == Waiting::No {
+            self.end_client(reach, id);
+        }
+    }
+}
+
+impl Alone {
+    fn plain(effect: Effect) -> Self {
+        Self {
+            effect,
+            pins: false,
+            soils: false,
+        }
+    }
+}
+
+impl Client {
+    /// The next request waits.
+    pub(crate) fn wait_for(&mut self, waiting: Waiting, now: crate::time::Instant) {
+        self.waiting = waiting;
+        self.since = now;
+    }
+}

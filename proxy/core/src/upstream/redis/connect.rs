@@ -1,0 +1,306 @@
+//! An upstream from the decision to open it until it is ready, and its orderly end.
+//!
+//! Holds the greeting: who we are, which database, which version. Invariant: an upstream is opened
+//! on a permit, which comes back when its connection has ended.
+
+use manifold_protocols::redis::command::Table;
+use manifold_protocols::redis::resp::inline::write_request;
+
+use crate::conns::Owner;
+use crate::event::{Address, Failure, Level};
+use crate::ids::{PoolId, ServiceId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::{Redis, RedisTimer};
+use crate::shard::Timer;
+use crate::time::Instant;
+use crate::topology::Target;
+use crate::upstream::redis::pool::{Lane, Post, Version};
+use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
+
+/// The name that the node's CLIENT LIST shows for our connections.
+const NAME: &[u8] = b"manifold";
+
+/// The first pause after a failed attempt; it doubles.
+const RETRY_NANOS: u64 = 50_000_000;
+
+/// The longest pause.
+const RETRY_NANOS_MAX: u64 = 2_000_000_000;
+
+impl Redis {
+    /// Opens an upstream for a pool, if there is a permit for it and the node is not resting.
+    pub(crate) fn open(&mut self, reach: &mut Reach<'_>, pool: PoolId, post: Post) -> bool {
+        let service = self.pools[pool].key.service;
+        if reach.now < self.nodes[service.index()].retry_at {
+            return false;
+        }
+        if post == Post::Lease && !self.may_lease(reach, service) {
+            self.make_room(reach, service);
+            return false;
+        }
+        if !reach.service(service).permits.take() {
+            self.make_room(reach, service);
+            return false;
+        }
+        let conn = reach.conns.reserve(Some(service));
+        let id = self
+            .upstreams
+            .insert(Upstream::new(conn, service, pool, post, reach.now));
+        reach.conns.set_owner(conn, Owner::RedisUpstream(id));
+        let pool = &mut self.pools[pool];
+        match post {
+            Post::Lane(lane) => pool.lanes[lane as usize].upstreams.push(id),
+            Post::Lease => pool.leases.push(id),
+        }
+        let connect = Timer::Redis(RedisTimer::Connect(id));
+        reach
+            .timers
+            .add(reach.now + reach.limits.connect_time_max, connect);
+        reach.stats.upstreams_opened += 1;
+        reach.stats.upstreams += 1;
+        reach.connections[service.index()].tally.upstreams_opened += 1;
+        match reach.service(service).target.clone() {
+            Target::Address(address) => reach.conns.connect(conn, address),
+            Target::Name(_) => {
+                self.nodes[service.index()].unresolved.push(id);
+                reach.resolve(service);
+            }
+        }
+        true
+    }
+
+    /// Whether a lease leaves room for the lanes that are not open yet.
+    fn may_lease(&self, reach: &Reach<'_>, service: ServiceId) -> bool {
+        let permits = &reach.service(service).permits;
+        let reserve = (permits.connections_max() / 8).max(2);
+        let lanes = self.upstreams.iter().filter(|(_, upstream)| {
+            upstream.service == service && matches!(upstream.post, Post::Lane(_))
+        });
+        permits.free() > reserve.saturating_sub(lanes.count() as u32)
+    }
+
+    /// Closes the upstream that has been idle for longest, so that somebody else gets its permit.
+    fn make_room(&mut self, reach: &mut Reach<'_>, service: ServiceId) {
+        if reach.connections[service.index()].closing > 0 {
+            return;
+        }
+        let idle = self
+            .upstreams
+            .iter()
+            .filter(|(_, upstream)| upstream.service == service && upstream.is_idle())
+            .filter(|(_, upstream)| !self.pools[upstream.pool].is_wanting())
+            .min_by_key(|(_, upstream)| upstream.since)
+            .map(|(id, _)| id);
+        if let Some(id) = idle {
+            self.close_upstream(reach, id);
+        }
+    }
+
+    /// A service's name has been looked up.
+    pub(crate) fn handle_resolved(
+        &mut self,
+        reach: &mut Reach<'_>,
+        service: ServiceId,
+        addresses: &[Address],
+    ) {
+        reach.connections[service.index()].is_resolving = false;
+        let node = &mut self.nodes[service.index()];
+        let attempt = node.failures as usize;
+        for id in core::mem::take(&mut node.unresolved) {
+            let Some(upstream) = self.upstreams.get(id) else {
+                continue;
+            };
+            if addresses.is_empty() {
+                self.handle_upstream_down(reach, id, "its name has no address");
+            } else {
+                let address = addresses[attempt % addresses.len()].clone();
+                reach.conns.connect(upstream.conn, address);
+            }
+        }
+    }
+
+    /// The connection stands: says who we are and what we want.
+    pub(crate) fn handle_connected(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        self.upstreams[id].state = State::Greeting;
+        self.greet(reach, id);
+    }
+
+    /// Writes the greeting. Its last part is the name, whose reply makes the upstream ready.
+    pub(crate) fn greet(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        let key = self.pools[self.upstreams[id].pool].key.clone();
+        let mut login: Vec<&[u8]> = Vec::new();
+        if key.version == Version::Three {
+            login.extend([&b"HELLO"[..], b"3"]);
+        }
+        if let Some(secret) = &key.login {
+            login.push(b"AUTH");
+            if !secret.user.is_empty() {
+                login.push(&secret.user);
+            } else if key.version == Version::Three {
+                login.push(b"default");
+            }
+            login.push(&secret.password);
+        }
+        if !login.is_empty() {
+            self.ask(reach, id, Own::Login, &login);
+        }
+        if key.database != 0 {
+            let database = key.database.to_string();
+            self.ask(reach, id, Own::Select, &[b"SELECT", database.as_bytes()]);
+        }
+        self.ask(reach, id, Own::Name, &[b"CLIENT", b"SETNAME", NAME]);
+        let node = &mut self.nodes[key.service.index()];
+        if node.is_asked_on.is_none() {
+            node.is_asked_on = Some(id);
+            self.ask(reach, id, Own::Commands, &[b"COMMAND"]);
+        }
+    }
+
+    /// Sends a request of our own.
+    pub(crate) fn ask(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: UpstreamId,
+        own: Own,
+        arguments: &[&[u8]],
+    ) {
+        let upstream = &mut self.upstreams[id];
+        let position = reach.conns.written_total(upstream.conn);
+        write_request(reach.conns.write(upstream.conn), arguments.iter().copied());
+        upstream.pipe.push_back(Expectation {
+            whose: Whose::Own(own),
+            replies: 1,
+            position,
+            effect: Effect::Read,
+        });
+    }
+
+    /// A request of our own has been answered.
+    pub(crate) fn handle_own_reply(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: UpstreamId,
+        own: Own,
+        reply: &[u8],
+    ) {
+        let is_error = matches!(reply.first(), Some(b'-' | b'!'));
+        match own {
+            Own::Login | Own::Select if is_error => self.handle_refusal(reach, id, reply),
+            Own::Login | Own::Select => {}
+            Own::Name => self.handle_ready(reach, id),
+            Own::Commands => self.handle_commands(reach, id, reply),
+            Own::Reset if is_error => {
+                self.handle_upstream_down(reach, id, "it does not know RESET");
+            }
+            Own::Reset => self.greet(reach, id),
+        }
+    }
+
+    fn handle_commands(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
+        let service = self.upstreams[id].service;
+        match Table::from_reply(reply) {
+            Ok(table) => self.nodes[service.index()].table = table.into(),
+            Err(error) => {
+                let name = &reach.service(service).name;
+                let text = format!(
+                    "service \"{name}\": the node's list of commands is not to be had, so the \
+                     built-in one is used: {error}"
+                );
+                reach.log(Level::Info, text);
+            }
+        }
+    }
+
+    /// The greeting is complete.
+    fn handle_ready(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        upstream.state = State::Ready;
+        upstream.since = reach.now;
+        let (pool, service) = (upstream.pool, upstream.service);
+        let node = &mut self.nodes[service.index()];
+        node.failures = 0;
+        node.retry_at = Instant(0);
+        self.list_pool(pool);
+    }
+
+    /// The node does not let us in, and says why: that is the answer for everybody who waits to get
+    /// in there.
+    fn handle_refusal(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
+        let pool = self.upstreams[id].pool;
+        if reply.starts_with(b"-ERR max number of clients") || reply.starts_with(b"-LOADING") {
+            self.handle_upstream_down(reach, id, "it takes no more connections");
+            return;
+        }
+        let reply = reply.to_vec();
+        self.close_upstream(reach, id);
+        if let Some(pool) = self.pools.get_mut(pool) {
+            let movers = core::mem::take(&mut pool.movers);
+            let lanes = [Lane::Fast, Lane::Slow]
+                .map(|lane| core::mem::take(&mut pool.lanes[lane as usize].waiting));
+            let leases = core::mem::take(&mut pool.lease_queue);
+            for client in movers {
+                self.refuse_move(reach, client, &reply);
+            }
+            for client in lanes.into_iter().flatten().chain(leases) {
+                self.answer_next(reach, client, &reply);
+            }
+        }
+    }
+
+    /// A connection to the node could not be had. The next attempt waits, longer each time.
+    pub(crate) fn back_off(&mut self, reach: &mut Reach<'_>, service: ServiceId, why: &str) {
+        let node = &mut self.nodes[service.index()];
+        if node.retry_at > reach.now {
+            return;
+        }
+        let pause = (RETRY_NANOS << node.failures.min(6)).min(RETRY_NANOS_MAX);
+        // Between half of it and all of it, so that shards and hosts do not come all at once.
+        let jitter = foldhash_of(reach.seed, reach.now.0) % (pause / 2);
+        node.retry_at = Instant(reach.now.0 + pause / 2 + jitter);
+        let is_first = node.failures == 0;
+        node.failures = node.failures.saturating_add(1);
+        let retry = Timer::Redis(RedisTimer::Retry(service));
+        reach.timers.add(node.retry_at, retry);
+        reach.stats.upstreams_failed += 1;
+        if is_first {
+            let name = &reach.service(service).name;
+            let text = format!("service \"{name}\": no connection to its node: {why}");
+            reach.log(Level::Warn, text);
+        }
+    }
+
+    /// An upstream that is not ready in time is given up.
+    pub(crate) fn handle_connect_timer(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        let upstream = self.upstreams.get(id);
+        if upstream.is_some_and(|upstream| upstream.state != State::Ready) {
+            self.handle_upstream_down(reach, id, "it does not answer in time");
+        }
+    }
+
+    /// Ends an upstream on which nothing is in flight.
+    pub(crate) fn close_upstream(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        let Some(upstream) = self.upstreams.remove(id) else {
+            return;
+        };
+        reach.stats.upstreams -= 1;
+        reach.close_upstream(upstream.service, upstream.conn);
+        self.pools[upstream.pool].forget(id);
+        self.list_pool(upstream.pool);
+    }
+}
+
+/// Why a connection failed, in words.
+pub(crate) fn describe(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Refused => "nobody listens there",
+        Failure::Reset => "it closed the connection",
+        Failure::TimedOut => "it does not answer",
+        Failure::Unreachable => "there is no way to it",
+        Failure::Exhausted => "this host is out of sockets, memory or ports",
+        Failure::Other(_) => "the connection failed",
+    }
+}
+
+fn foldhash_of(seed: u64, value: u64) -> u64 {
+    use core::hash::BuildHasher;
+    foldhash::quality::FixedState::with_seed(seed).hash_one(value)
+}

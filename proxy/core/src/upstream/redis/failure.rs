@@ -1,0 +1,170 @@
+//! An upstream is lost: who is asked again elsewhere, and who is told that nobody knows.
+//!
+//! The rules are those of H16 in the hazards: what the kernel had not taken did not run; a read of
+//! which nothing was delivered may run again; everything else is unknown. Invariant: a write that
+//! the node may have seen is never sent again.
+
+use crate::client::redis::errors;
+use crate::ids::{ClientId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::pool::{Lane, Post, Resend};
+use crate::upstream::redis::{Effect, Expectation, State, Upstream, Whose};
+
+/// How often one request is sent again.
+const RESENDS_MAX: u8 = 3;
+
+impl Redis {
+    /// An upstream has ended, or could not be had.
+    pub(crate) fn handle_upstream_down(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: UpstreamId,
+        why: &str,
+    ) {
+        let Some(upstream) = self.upstreams.get(id) else {
+            return;
+        };
+        let service = upstream.service;
+        let is_new = upstream.state != State::Ready;
+        let given = reach.conns.given_total(upstream.conn);
+        let upstream = self.upstreams.remove(id).expect("it was there just now");
+        reach.stats.upstreams -= 1;
+        reach.close_upstream(service, upstream.conn);
+        self.pools[upstream.pool].forget(id);
+        if self.nodes[service.index()].is_asked_on == Some(id) {
+            self.nodes[service.index()].is_asked_on = None;
+        }
+        if is_new {
+            self.back_off(reach, service, why);
+        }
+        let mut resends = Vec::new();
+        for expectation in &upstream.pipe {
+            self.lose_request(reach, &upstream, expectation, given, &mut resends);
+        }
+        if let Some(holder) = upstream.holder {
+            self.lose_lease(reach, holder);
+        }
+        if let Some(pool) = self.pools.get_mut(upstream.pool) {
+            let lane = match upstream.post {
+                Post::Lane(lane) => lane,
+                Post::Lease => Lane::Slow,
+            };
+            // Behind those that were lost before, and before everybody who has not been sent.
+            pool.lanes[lane as usize].resends.extend(resends);
+        }
+        self.list_pool(upstream.pool);
+    }
+
+    /// What becomes of one request of an upstream that is lost.
+    fn lose_request(
+        &mut self,
+        reach: &mut Reach<'_>,
+        upstream: &Upstream,
+        lost: &Expectation,
+        given: u64,
+        resends: &mut Vec<Resend>,
+    ) {
+        let Whose::Client {
+            id,
+            number,
+            at,
+            len,
+            is_mute,
+        } = lost.whose
+        else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
+        if let Some(route) = &mut client.route {
+            route.count -= 1;
+            if route.count == 0 {
+                client.route = None;
+            }
+        }
+        let is_amid = client.is_amid && client.answered == number
+            || client
+                .parked
+                .as_ref()
+                .is_some_and(|parked| parked.contains_key(&number));
+        if is_amid {
+            // Half a reply cannot be taken back.
+            return self.drop_client(reach, id);
+        }
+        let may_run_again = lost.position >= given || lost.effect == Effect::Read;
+        let is_shared = matches!(upstream.post, Post::Lane(_));
+        if may_run_again && is_shared && client.retries < RESENDS_MAX {
+            client.retries += 1;
+            client.resends += 1;
+            reach.stats.requests_retried += 1;
+            resends.push(Resend {
+                client: id,
+                number,
+                at,
+                len,
+                is_mute,
+                replies: lost.replies,
+                effect: lost.effect,
+            });
+            return;
+        }
+        reach.stats.outcomes_unknown += 1;
+        let name = reach.service(upstream.service).name.clone();
+        let text = errors::outcome_unknown(&name);
+        for _ in 0..lost.replies {
+            if !is_mute {
+                self.deliver(reach, id, number, &text);
+            }
+        }
+        self.complete(reach, id, number, len);
+        self.fail_move(reach, id);
+        self.wake(id);
+    }
+
+    /// A lease is lost, and with it what the client had built up there.
+    fn lose_lease(&mut self, reach: &mut Reach<'_>, holder: ClientId) {
+        let Some(client) = self.clients.get_mut(holder) else {
+            return;
+        };
+        let Some(lease) = client.lease.take() else {
+            return;
+        };
+        reach.stats.leased -= 1;
+        let has_state = lease.is_queueing || lease.is_multi || lease.is_watching;
+        if has_state || lease.is_pinned || lease.is_stream {
+            // It would go on as if its transaction were still there. It is told what a node that
+            // dies tells it.
+            self.end_client(reach, holder);
+        } else {
+            self.wake(holder);
+        }
+    }
+
+    /// Sends a request again.
+    pub(crate) fn send_again(&mut self, reach: &mut Reach<'_>, target: UpstreamId, it: &Resend) {
+        let Some(client) = self.clients.get_mut(it.client) else {
+            return;
+        };
+        client.resends -= 1;
+        let upstream = &mut self.upstreams[target];
+        let position = reach.conns.written_total(upstream.conn);
+        let bytes = client.input.kept(it.at, it.len as usize);
+        reach.conns.write(upstream.conn).extend_from_slice(bytes);
+        let whose = Whose::Client {
+            id: it.client,
+            number: it.number,
+            at: it.at,
+            len: it.len,
+            is_mute: it.is_mute,
+        };
+        upstream.pipe.push_back(Expectation {
+            whose,
+            replies: it.replies,
+            position,
+            effect: it.effect,
+        });
+        client.follow(target);
+    }
+}

@@ -1,0 +1,138 @@
+//! Leases: an upstream held by one client alone, from the grant until its state is gone.
+//!
+//! What a client does on its lease is followed by what the node answers, never by what was asked.
+//! Invariant: an upstream goes back to its pool only without transaction, watched keys or anything
+//! else that its client did to it.
+
+use manifold_protocols::redis::resp::number;
+
+use crate::client::redis::{Lease, Waiting};
+use crate::ids::{ClientId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::{Redis, RedisTimer};
+use crate::shard::Timer;
+use crate::upstream::redis::replies::Outcome;
+use crate::upstream::redis::{Effect, Own, State};
+
+impl Redis {
+    /// An upstream is the client's alone from now on.
+    pub(crate) fn grant(&mut self, reach: &mut Reach<'_>, id: ClientId, target: UpstreamId) {
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
+        client.lease = Some(Lease {
+            upstream: target,
+            is_queueing: false,
+            is_multi: false,
+            is_watching: false,
+            is_pinned: false,
+            is_soiled: false,
+            is_stream: false,
+        });
+        client.waiting = Waiting::No;
+        self.upstreams[target].holder = Some(id);
+        reach.stats.leases += 1;
+        reach.stats.leased += 1;
+        reach.connections[client.service.index()].tally.leases += 1;
+        self.pump(reach, id);
+    }
+
+    /// A request on a lease has been answered.
+    pub(crate) fn settle_lease(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        target: UpstreamId,
+        effect: Effect,
+        outcome: Outcome,
+    ) {
+        let client = &mut self.clients[id];
+        let Some(lease) = client.lease.as_mut().filter(|it| it.upstream == target) else {
+            return;
+        };
+        match (effect, outcome) {
+            (Effect::Multi, Outcome::Done) => lease.is_multi = true,
+            (Effect::Watch, Outcome::Done) if !lease.is_multi => lease.is_watching = true,
+            (Effect::Unwatch, Outcome::Done) if !lease.is_multi => lease.is_watching = false,
+            (Effect::Exec, Outcome::Done | Outcome::Aborted) | (Effect::Discard, Outcome::Done) => {
+                lease.is_multi = false;
+                lease.is_watching = false;
+            }
+            _ => {}
+        }
+        self.end_lease_if_over(reach, id);
+    }
+
+    /// Gives a client's lease back if nothing of it is left.
+    pub(crate) fn end_lease_if_over(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        let client = &self.clients[id];
+        let Some(lease) = client.lease else {
+            return;
+        };
+        let has_state = lease.is_multi || lease.is_watching || lease.is_pinned || lease.is_stream;
+        if client.is_settled() && !has_state {
+            self.end_lease(reach, id);
+        }
+    }
+
+    /// Gives a client's lease back. On the upstream, nothing is in flight.
+    pub(crate) fn end_lease(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        let Some(lease) = self.clients[id].lease.take() else {
+            return;
+        };
+        reach.stats.leased -= 1;
+        let upstream = &mut self.upstreams[lease.upstream];
+        upstream.holder = None;
+        upstream.since = reach.now;
+        let pool = upstream.pool;
+        if upstream.is_paused {
+            upstream.is_paused = false;
+            reach.conns.resume(upstream.conn);
+        }
+        let has_state = lease.is_multi || lease.is_watching || lease.is_pinned;
+        if lease.is_stream {
+            self.close_upstream(reach, lease.upstream);
+        } else if has_state || lease.is_soiled {
+            self.clean(reach, lease.upstream);
+        }
+        self.list_pool(pool);
+    }
+
+    /// Wipes everything from an upstream and greets again.
+    fn clean(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        upstream.state = State::Greeting;
+        let connect = Timer::Redis(RedisTimer::Connect(id));
+        reach
+            .timers
+            .add(reach.now + reach.limits.connect_time_max, connect);
+        self.ask(reach, id, Own::Reset, &[b"RESET"]);
+    }
+}
+
+/// Puts the client's own number into what a node says of a connection in its answer to HELLO.
+pub(crate) fn rename(reply: &mut Vec<u8>, client: u64) {
+    const FIELD: &[u8] = b"$2\r\nid\r\n:";
+    let Some(at) = reply.windows(FIELD.len()).position(|bytes| bytes == FIELD) else {
+        return;
+    };
+    let at = at + FIELD.len();
+    let Some(len) = reply[at..].iter().position(|&byte| byte == b'\r') else {
+        return;
+    };
+    let mut digits = Vec::new();
+    number::write(&mut digits, client);
+    reply.splice(at..at + len, digits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn puts_the_number_of_the_client_into_the_answer_to_hello() {
+        let mut reply = b"%1\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n".to_vec();
+        rename(&mut reply, 1234);
+        assert_eq!(reply, b"%1\r\n$2\r\nid\r\n:1234\r\n$4\r\nmode\r\n");
+    }
+}

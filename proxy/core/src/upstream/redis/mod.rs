@@ -1,0 +1,177 @@
+//! An upstream to a Redis node: its pipe, what it is used for, who holds it.
+//!
+//! The files beside this one: `pool` (who may use which), `connect` (until it is ready), `replies`
+//! (what comes back), `lease` (when it is one client's alone), `failure` (who is retried when it is
+//! lost). Invariant: every request sent has exactly one expectation in the pipe, in order, until
+//! its last reply came back.
+
+pub mod connect;
+pub mod failure;
+pub mod lease;
+pub mod pool;
+pub mod replies;
+
+use std::collections::VecDeque;
+
+use manifold_protocols::redis::resp::reply::Finder;
+
+use crate::ids::{ClientId, ConnId, PoolId, ServiceId};
+use crate::time::Instant;
+
+use pool::Post;
+
+/// One connection to a node.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its connection.
+    pub conn: ConnId,
+    /// The service of its node.
+    pub service: ServiceId,
+    /// What it is logged in as, and where.
+    pub pool: PoolId,
+    /// What it is used for there.
+    pub post: Post,
+    /// How far it has come.
+    pub state: State,
+    /// Since when it is in this state; for a ready one, when it was last used.
+    pub since: Instant,
+    /// Requests in flight, in order.
+    pub pipe: VecDeque<Expectation>,
+    /// How far the reply at hand has come.
+    pub finder: Finder,
+    /// What is done with the reply at hand.
+    pub taking: Taking,
+    /// The reply at hand, where it has to be seen whole.
+    pub carry: Vec<u8>,
+    /// The client that holds it alone.
+    pub holder: Option<ClientId>,
+    /// Reading is paused because the client that holds it does not read.
+    pub is_paused: bool,
+}
+
+/// How far an upstream has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Waiting for the connection.
+    Connecting,
+    /// Logging in.
+    Greeting,
+    /// In use.
+    Ready,
+}
+
+/// What is done with the reply at hand.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Taking {
+    /// It is passed on as it comes, or dropped if nobody wants it.
+    Pass,
+    /// It is kept until it is whole.
+    Keep,
+    /// It answers nothing, and is kept until it is whole.
+    Push,
+}
+
+/// What a request in flight is answered with.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation {
+    /// Whom the replies are for.
+    pub whose: Whose,
+    /// Replies still to come: one, but for a transaction that was sent whole.
+    pub replies: u32,
+    /// Where its first byte was written to the connection.
+    pub position: u64,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// Whom a reply is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose {
+    /// A client, for its request of this number.
+    Client {
+        /// Which.
+        id: ClientId,
+        /// The number of its request.
+        number: u32,
+        /// Where its request begins in its input.
+        at: u64,
+        /// How long it is there.
+        len: u32,
+        /// The client does not want the reply.
+        is_mute: bool,
+    },
+    /// The proxy itself.
+    Own(Own),
+    /// Nobody any more: the reply is swallowed, and keeps its place until then.
+    Nobody,
+}
+
+/// What the proxy asks a node itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Own {
+    /// AUTH or HELLO, as part of a greeting.
+    Login,
+    /// SELECT, as part of a greeting.
+    Select,
+    /// CLIENT SETNAME, which need not succeed.
+    Name,
+    /// The table of commands.
+    Commands,
+    /// RESET, before somebody else may use the upstream.
+    Reset,
+}
+
+/// What a request does, as far as retries and leases have to know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Reads: may run twice as long as nothing of its reply was delivered.
+    Read,
+    /// May have changed something once the node has it.
+    Write,
+    /// A whole transaction.
+    Unit,
+    /// Begins a transaction on a lease.
+    Multi,
+    /// Ends it, if it succeeds.
+    Exec,
+    /// Ends it.
+    Discard,
+    /// Watches keys.
+    Watch,
+    /// Watches none any more.
+    Unwatch,
+    /// Turns the connection into a stream.
+    Stream,
+    /// Goes to another database, on a lease.
+    Select(u32),
+    /// Tells a session what the node says of itself; names the connection, which is not the
+    /// client's.
+    Hello,
+    /// Tries a client's password.
+    Auth,
+}
+
+impl Upstream {
+    /// An upstream that is about to be connected.
+    pub fn new(conn: ConnId, service: ServiceId, pool: PoolId, post: Post, now: Instant) -> Self {
+        Self {
+            conn,
+            service,
+            pool,
+            post,
+            state: State::Connecting,
+            since: now,
+            pipe: VecDeque::new(),
+            finder: Finder::default(),
+            taking: Taking::Pass,
+            carry: Vec::new(),
+            holder: None,
+            is_paused: false,
+        }
+    }
+
+    /// Whether nobody uses it and nothing is expected of it.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Ready && self.pipe.is_empty() && self.holder.is_none()
+    }
+}

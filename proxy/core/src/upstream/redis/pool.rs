@@ -1,0 +1,300 @@
+//! Pools: which sessions may share upstreams, and who waits for one.
+//!
+//! A pool has a fast and a slow lane, so that nobody's short read stands behind somebody's long
+//! one, and upstreams that are leased one by one. Knows no request. Invariants: everybody in a pool
+//! has the same user, database and version of the protocol; an upstream is in one pool.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::State;
+
+/// The versions of the protocol. Replies differ beyond their form, so none is made of the other.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Version {
+    /// What a connection begins with.
+    Two,
+    /// After HELLO 3.
+    Three,
+}
+
+/// What an upstream has logged in with. It stays in memory and is never written anywhere.
+#[derive(Eq, Hash, PartialEq)]
+pub struct Login {
+    /// Empty for AUTH with a password alone.
+    pub user: Box<[u8]>,
+    /// As the client said it.
+    pub password: Box<[u8]>,
+}
+
+impl core::fmt::Debug for Login {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Login({})", self.user.escape_ascii())
+    }
+}
+
+/// What sessions must have in common to share an upstream.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Key {
+    /// Whose node.
+    pub service: ServiceId,
+    /// Who; nobody as long as a session has not said.
+    pub login: Option<Rc<Login>>,
+    /// Which database.
+    pub database: u32,
+    /// Which version of the protocol.
+    pub version: Version,
+}
+
+/// Which of a pool's pipes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lane {
+    /// Commands that the node calls fast.
+    Fast,
+    /// The others.
+    Slow,
+}
+
+/// What an upstream is used for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Post {
+    /// A lane's pipe.
+    Lane(Lane),
+    /// One client at a time.
+    Lease,
+}
+
+/// A request to be sent again.
+#[derive(Clone, Copy, Debug)]
+pub struct Resend {
+    /// Whose.
+    pub client: ClientId,
+    /// Its number.
+    pub number: u32,
+    /// Where it begins in the client's input.
+    pub at: u64,
+    /// How long it is.
+    pub len: u32,
+    /// The client does not want the reply.
+    pub is_mute: bool,
+    /// How many replies it has.
+    pub replies: u32,
+    /// What it does.
+    pub effect: super::Effect,
+}
+
+/// The upstreams of a lane and who waits for room on them.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    /// Whatever their state.
+    pub upstreams: Vec<UpstreamId>,
+    /// Before everybody who waits.
+    pub resends: VecDeque<Resend>,
+    /// In the order in which they came.
+    pub waiting: VecDeque<ClientId>,
+}
+
+/// What sessions share.
+#[derive(Debug)]
+pub struct Pool {
+    /// What they have in common.
+    pub key: Key,
+    /// By [`Lane`].
+    pub lanes: [Pipes; 2],
+    /// Upstreams for leases, whatever their state.
+    pub leases: Vec<UpstreamId>,
+    /// Who waits for a lease.
+    pub lease_queue: VecDeque<ClientId>,
+    /// Who waits to come here.
+    pub movers: VecDeque<ClientId>,
+    /// Sessions that are here or on their way here.
+    pub clients: u32,
+    /// Whether it is on the list of those that can go on.
+    pub is_listed: bool,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(key: Key) -> Self {
+        Self {
+            key,
+            lanes: Default::default(),
+            leases: Vec::new(),
+            lease_queue: VecDeque::new(),
+            movers: VecDeque::new(),
+            clients: 0,
+            is_listed: false,
+        }
+    }
+
+    /// All its upstreams.
+    pub fn upstreams(&self) -> impl Iterator<Item = UpstreamId> + '_ {
+        let lanes = self.lanes.iter().flat_map(|pipes| &pipes.upstreams);
+        lanes.chain(&self.leases).copied()
+    }
+
+    /// Whether somebody waits for something.
+    pub fn is_wanting(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        !self.lease_queue.is_empty()
+            || !self.movers.is_empty()
+            || lanes.any(|pipes| !pipes.waiting.is_empty() || !pipes.resends.is_empty())
+    }
+
+    /// Everybody who waits.
+    pub fn queued(&self) -> impl Iterator<Item = ClientId> + '_ {
+        let lanes = self.lanes.iter().flat_map(|pipes| &pipes.waiting);
+        lanes.chain(&self.lease_queue).chain(&self.movers).copied()
+    }
+
+    /// Forgets an upstream.
+    pub fn forget(&mut self, id: UpstreamId) {
+        for pipes in &mut self.lanes {
+            pipes.upstreams.retain(|&one| one != id);
+        }
+        self.leases.retain(|&one| one != id);
+    }
+}
+
+/// Requests in flight on one upstream, at most. A node answers a million in the time that anybody
+/// notices; the bound is for memory.
+const PIPE_DEPTH_MAX: usize = 16_384;
+
+impl Redis {
+    /// The pool with this key.
+    pub(crate) fn pool(&mut self, key: &Key) -> PoolId {
+        if let Some(&id) = self.pools_by_key.get(key) {
+            return id;
+        }
+        let id = self.pools.insert(Pool::new(key.clone()));
+        self.pools_by_key.insert(key.clone(), id);
+        id
+    }
+
+    /// A session comes to a pool.
+    pub(crate) fn enter_pool(&mut self, id: PoolId) {
+        self.pools[id].clients += 1;
+    }
+
+    /// A session leaves a pool.
+    pub(crate) fn leave_pool(&mut self, id: PoolId) {
+        self.pools[id].clients -= 1;
+        self.forget_pool_if_unused(id);
+    }
+
+    /// A pool without sessions and without upstreams is forgotten.
+    pub(crate) fn forget_pool_if_unused(&mut self, id: PoolId) {
+        let pool = &self.pools[id];
+        if pool.clients == 0 && pool.upstreams().next().is_none() && !pool.is_listed {
+            self.pools_by_key.remove(&pool.key);
+            self.pools.remove(id);
+        }
+    }
+
+    /// The upstream of a lane on which most is free, if there is room on one.
+    pub(crate) fn pick(&self, reach: &Reach<'_>, pool: PoolId, lane: Lane) -> Option<UpstreamId> {
+        let upstreams = self.pools[pool].lanes[lane as usize].upstreams.iter();
+        upstreams
+            .copied()
+            .filter(|&id| self.has_room(reach, id))
+            .min_by_key(|&id| self.upstreams[id].pipe.len())
+    }
+
+    /// Whether another request may be written to an upstream.
+    pub(crate) fn has_room(&self, reach: &Reach<'_>, id: UpstreamId) -> bool {
+        let upstream = &self.upstreams[id];
+        upstream.state == State::Ready
+            && upstream.pipe.len() < PIPE_DEPTH_MAX
+            && reach.conns.unsent(upstream.conn) <= reach.limits.upstream_output_high
+    }
+
+    /// Somebody in a pool may be able to go on: looked at before the pass ends.
+    pub(crate) fn list_pool(&mut self, id: PoolId) {
+        if let Some(pool) = self.pools.get_mut(id)
+            && !core::mem::replace(&mut pool.is_listed, true)
+        {
+            self.pools_to_serve.push(id);
+        }
+    }
+
+    /// Lets go on who can in a pool, and opens what is missing.
+    pub(crate) fn serve(&mut self, reach: &mut Reach<'_>, id: PoolId) {
+        self.pools[id].is_listed = false;
+        for lane in [Lane::Fast, Lane::Slow] {
+            self.serve_lane(reach, id, lane);
+        }
+        self.serve_movers(reach, id);
+        self.serve_leases(reach, id);
+        self.forget_pool_if_unused(id);
+    }
+
+    fn serve_lane(&mut self, reach: &mut Reach<'_>, id: PoolId, lane: Lane) {
+        loop {
+            let pipes = &self.pools[id].lanes[lane as usize];
+            if pipes.resends.is_empty() && pipes.waiting.is_empty() {
+                return;
+            }
+            let Some(target) = self.pick(reach, id, lane) else {
+                if pipes.upstreams.is_empty() {
+                    self.open(reach, id, Post::Lane(lane));
+                }
+                return;
+            };
+            let pipes = &mut self.pools[id].lanes[lane as usize];
+            if let Some(resend) = pipes.resends.pop_front() {
+                self.send_again(reach, target, &resend);
+            } else if let Some(client) = pipes.waiting.pop_front() {
+                self.go_on(reach, client);
+            }
+        }
+    }
+
+    fn serve_movers(&mut self, reach: &mut Reach<'_>, id: PoolId) {
+        if self.pools[id].movers.is_empty() {
+            return;
+        }
+        let Some(target) = self.pick(reach, id, Lane::Fast) else {
+            if self.pools[id].lanes[Lane::Fast as usize]
+                .upstreams
+                .is_empty()
+            {
+                self.open(reach, id, Post::Lane(Lane::Fast));
+            }
+            return;
+        };
+        while let Some(client) = self.pools[id].movers.pop_front() {
+            self.arrive(reach, client, target);
+        }
+    }
+
+    fn serve_leases(&mut self, reach: &mut Reach<'_>, id: PoolId) {
+        while let Some(&client) = self.pools[id].lease_queue.front() {
+            let mut leases = self.pools[id].leases.iter().copied();
+            if let Some(free) = leases.find(|&lease| self.upstreams[lease].is_idle()) {
+                self.pools[id].lease_queue.pop_front();
+                self.grant(reach, client, free);
+                continue;
+            }
+            let leases = self.pools[id].leases.iter();
+            let opening = leases
+                .filter(|&&id| self.upstreams[id].state != State::Ready)
+                .count();
+            let wanted = self.pools[id].lease_queue.len();
+            if opening >= wanted || !self.open(reach, id, Post::Lease) {
+                return;
+            }
+        }
+    }
+
+    /// A client that waited goes on.
+    pub(crate) fn go_on(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.waiting = crate::client::redis::Waiting::No;
+            client.was_called = true;
+            self.pump(reach, id);
+        }
+    }
+}

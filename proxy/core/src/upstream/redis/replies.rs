@@ -1,0 +1,267 @@
+//! What comes back from a node: whose it is, and what follows from it.
+//!
+//! A reply is passed on as it comes; only errors, pushes and answers to the proxy itself are kept
+//! until they are whole. Invariants: bytes that nobody asked for end the upstream before they reach
+//! anybody; a transaction that may not have ended ends it, too, before the next reply.
+
+use manifold_protocols::redis::resp::reply::Progress;
+
+use crate::event::Level;
+use crate::ids::{ClientId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::pool::Post;
+use crate::upstream::redis::{Effect, Expectation, State, Taking, Whose};
+
+/// What a reply turned out to be, as far as others have to know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// Anything but an error.
+    Done,
+    /// An error after which a transaction goes on, if there was one.
+    Failed,
+    /// The error that ends a transaction.
+    Aborted,
+}
+
+impl Redis {
+    /// Bytes of a node.
+    pub(crate) fn handle_replies(&mut self, reach: &mut Reach<'_>, id: UpstreamId, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some(upstream) = self.upstreams.get_mut(id) else {
+                return;
+            };
+            if upstream.finder.is_between() {
+                match taking(rest[0], upstream.pipe.front(), upstream.holder.is_some()) {
+                    Some(taking) => upstream.taking = taking,
+                    None => return self.mismatch(reach, id, "a reply that nobody asked for"),
+                }
+            }
+            let Ok(progress) = upstream.finder.find(rest) else {
+                return self.mismatch(reach, id, "what is no reply");
+            };
+            let (piece, after) = rest.split_at(progress.len);
+            rest = after;
+            match upstream.taking {
+                Taking::Pass => self.pass(reach, id, piece, progress),
+                Taking::Keep | Taking::Push => self.keep(reach, id, piece, progress),
+            }
+        }
+    }
+
+    /// A piece of a reply goes to whoever asked.
+    fn pass(&mut self, reach: &mut Reach<'_>, id: UpstreamId, piece: &[u8], progress: Progress) {
+        let head = self.upstreams[id].pipe.front().copied();
+        let head = head.expect("a reply is passed on for its expectation");
+        if let Whose::Client {
+            id,
+            number,
+            is_mute: false,
+            ..
+        } = head.whose
+        {
+            self.deliver(reach, id, number, piece);
+        }
+        if progress.is_end {
+            self.end_reply(reach, id, Outcome::Done);
+        }
+    }
+
+    /// A piece of a reply is kept; when it is whole, it is looked at.
+    fn keep(&mut self, reach: &mut Reach<'_>, id: UpstreamId, piece: &[u8], progress: Progress) {
+        let upstream = &mut self.upstreams[id];
+        upstream.carry.extend_from_slice(piece);
+        if upstream.carry.len() > reach.limits.node_message_bytes_max {
+            return self.mismatch(reach, id, "a reply that is too long for what it is");
+        }
+        if !progress.is_end {
+            return;
+        }
+        let mut reply = core::mem::take(&mut upstream.carry);
+        if upstream.taking == Taking::Push {
+            self.handle_push(reach, id, &reply);
+        } else {
+            self.handle_kept(reach, id, &mut reply);
+        }
+        if let Some(upstream) = self.upstreams.get_mut(id) {
+            reply.clear();
+            upstream.carry = reply;
+            if upstream.carry.capacity() > 4096 {
+                upstream.carry = Vec::new();
+            }
+        }
+    }
+
+    fn handle_kept(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &mut Vec<u8>) {
+        let head = self.upstreams[id].pipe.front().copied();
+        let head = head.expect("a reply is kept for its expectation");
+        match head.whose {
+            Whose::Own(own) => {
+                self.upstreams[id].pipe.pop_front();
+                self.handle_own_reply(reach, id, own, reply);
+            }
+            Whose::Client {
+                id: client,
+                number,
+                is_mute,
+                ..
+            } => {
+                if let Some(client) = self.clients.get(client)
+                    && head.effect == Effect::Hello
+                {
+                    super::lease::rename(reply, client.number);
+                }
+                if !is_mute {
+                    self.deliver(reach, client, number, reply);
+                }
+                self.end_reply(reach, id, outcome(reply));
+            }
+            Whose::Nobody => self.end_reply(reach, id, outcome(reply)),
+        }
+    }
+
+    /// A reply is complete.
+    fn end_reply(&mut self, reach: &mut Reach<'_>, id: UpstreamId, outcome: Outcome) {
+        let upstream = &mut self.upstreams[id];
+        let head = upstream.pipe.front_mut();
+        let head = head.expect("a reply has an expectation until its end");
+        head.replies -= 1;
+        if head.replies > 0 {
+            return;
+        }
+        let head = *head;
+        upstream.pipe.pop_front();
+        upstream.since = reach.now;
+        let (post, pool) = (upstream.post, upstream.pool);
+        if head.effect == Effect::Unit && outcome == Outcome::Failed {
+            // What follows might still be queued by the node.
+            self.finish_request(reach, id, &head, outcome);
+            return self.mismatch(reach, id, "a transaction that does not end");
+        }
+        self.finish_request(reach, id, &head, outcome);
+        if let Post::Lane(lane) = post {
+            let pipes = &self.pools[pool].lanes[lane as usize];
+            if !pipes.waiting.is_empty() || !pipes.resends.is_empty() {
+                self.list_pool(pool);
+            }
+        }
+    }
+
+    /// A request has had all its replies.
+    fn finish_request(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: UpstreamId,
+        head: &Expectation,
+        outcome: Outcome,
+    ) {
+        let Whose::Client {
+            id: client,
+            number,
+            len,
+            ..
+        } = head.whose
+        else {
+            return;
+        };
+        if self.clients.get(client).is_none() {
+            return;
+        }
+        self.complete(reach, client, number, len);
+        let Some(one) = self.clients.get_mut(client) else {
+            return;
+        };
+        if let Some(route) = &mut one.route {
+            route.count -= 1;
+            if route.count == 0 {
+                one.route = None;
+            }
+        }
+        match head.effect {
+            Effect::Hello | Effect::Auth | Effect::Select(_) => {
+                self.settle_move(reach, client, outcome);
+            }
+            _ => {}
+        }
+        if self
+            .clients
+            .get(client)
+            .is_some_and(|one| one.lease.is_some())
+        {
+            self.settle_lease(reach, client, id, head.effect, outcome);
+        }
+        self.wake(client);
+    }
+
+    /// A client's request has been answered: it may have more.
+    pub(crate) fn wake(&mut self, id: ClientId) {
+        use crate::client::redis::Waiting;
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
+        if client.waiting == Waiting::Itself {
+            client.waiting = Waiting::No;
+        }
+        let has_more = !client.input.unparsed().is_empty() || client.is_paused || client.is_leaving;
+        if client.waiting == Waiting::No && has_more {
+            self.clients_to_pump.push_back(id);
+        }
+    }
+
+    /// What the node said of its own accord.
+    fn handle_push(&mut self, reach: &mut Reach<'_>, id: UpstreamId, push: &[u8]) {
+        // Invalidations of tracked keys, for the one who asked for them.
+        if let Some(holder) = self.upstreams[id].holder
+            && let Some(client) = self.clients.get(holder)
+        {
+            let number = client.answered;
+            self.deliver(reach, holder, number, push);
+            if let Some(client) = self.clients.get_mut(holder) {
+                client.is_amid = false;
+            }
+        } else {
+            reach.stats.replies_discarded += 1;
+        }
+    }
+
+    /// The node broke the protocol: nothing on this upstream can be believed any more.
+    fn mismatch(&mut self, reach: &mut Reach<'_>, id: UpstreamId, what: &str) {
+        let Some(upstream) = self.upstreams.get(id) else {
+            return;
+        };
+        reach.stats.mismatches += 1;
+        let name = &reach.service(upstream.service).name;
+        let text = format!("service \"{name}\": a node sent {what}; its connection is closed");
+        if upstream.state == State::Ready {
+            reach.log(Level::Error, text);
+        }
+        self.handle_upstream_down(reach, id, "it broke the protocol");
+    }
+}
+
+/// What is done with a reply that begins with this byte. None if it answers nothing.
+fn taking(first: u8, head: Option<&Expectation>, is_held: bool) -> Option<Taking> {
+    // A transaction's stream of replies may hold pushes, too, but none is counted as one of them.
+    if first == b'>' {
+        return Some(Taking::Push);
+    }
+    let head = match head {
+        Some(head) => head,
+        None if is_held && first == b'+' => return Some(Taking::Push),
+        None => return None,
+    };
+    Some(match head.whose {
+        Whose::Own(_) => Taking::Keep,
+        _ if head.effect == Effect::Hello || matches!(first, b'-' | b'!') => Taking::Keep,
+        _ => Taking::Pass,
+    })
+}
+
+fn outcome(reply: &[u8]) -> Outcome {
+    match reply.first() {
+        Some(b'-') if reply.starts_with(b"-EXECABORT") => Outcome::Aborted,
+        Some(b'-' | b'!') => Outcome::Failed,
+        _ => Outcome::Done,
+    }
+}
