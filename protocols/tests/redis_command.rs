@@ -366,7 +366,8 @@ fn fills_in_when_node_tells_less() {
 /// A command that nobody looked at, or that a node says is stricter, is not shared.
 #[test]
 fn shares_nothing_when_it_is_not_audited() {
-    let reply = b"*6\r\n\
+    let reply = b"*7\r\n\
+        *7\r\n$6\r\nlinger\r\n:2\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n*1\r\n+@blocking\r\n\
         *7\r\n$5\r\nfresh\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*0\r\n\
         *7\r\n$3\r\nGET\r\n:2\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n*0\r\n\
         *7\r\n$8\r\nremember\r\n:2\r\n*0\r\n:0\r\n:0\r\n:0\r\n*1\r\n+@connection\r\n\
@@ -374,6 +375,7 @@ fn shares_nothing_when_it_is_not_audited() {
         *7\r\n$7\r\nzip.zap\r\n:-3\r\n*1\r\n+module\r\n:0\r\n:0\r\n:0\r\n*0\r\n\
         *7\r\n$5\r\nsetex\r\n:4\r\n*2\r\n+write\r\n+blocking\r\n:1\r\n:1\r\n:1\r\n*0\r\n";
     let table = Table::from_reply(reply).expect("it is a node's");
+    assert_eq!(class(&table, "linger k"), Class::Blocking);
     assert_eq!(handling(&table, "fresh k"), Handling::Unaudited);
     assert_eq!(class(&table, "fresh k"), Class::Read);
     assert_eq!(handling(&table, "get k"), Handling::Unaudited);
@@ -399,6 +401,18 @@ fn reads_the_same_when_node_speaks_resp3() {
         RequestPolicy::AllShards
     );
     assert!(three.find(b"nosuch", None).is_none());
+}
+
+/// Fields that are not known are passed over, whatever they hold.
+#[test]
+fn reads_on_when_row_has_more_fields() {
+    let more =
+        b"*2\r\n*11\r\n+get\r\n:2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n*0\r\n*0\r\n*0\r\n*0\r\n\
+        *3\r\n%1\r\n+a\r\n*2\r\n:1\r\n_\r\n|1\r\n+b\r\n:1\r\n$4\r\n\r\n*9\r\n*-1\r\n";
+    let row = b"*6\r\n+set\r\n:-3\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n";
+    let table = Table::from_reply(&[&more[..], row].concat()).expect("it is a node's");
+    assert_eq!(find(&table, "GET k").arity, 2);
+    assert_eq!(find(&table, "SET k v").arity, -3);
 }
 
 #[test]
