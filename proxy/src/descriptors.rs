@@ -7,7 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::Config;
 use crate::shards::Plan;
 
-/// Files of a shard besides its connections: ring, doorbell, and what a look-up or a log needs.
+/// Files of a shard besides its connections: ring (twice), doorbell, and what a look-up or a log
+/// needs.
 const FILES_PER_SHARD: u64 = 8;
 
 /// Files of the process besides its shards.

@@ -130,6 +130,10 @@ pub struct Counters {
     pub starved: u64,
     /// Passes that found the completion queue overflown.
     pub overflows: u64,
+    /// Other drivers rung from ring to ring.
+    pub knocks: u64,
+    /// Such rings that the kernel refused, so that the doorbell's file was rung instead.
+    pub knocks_lost: u64,
     /// Completions for connections that were gone. Each is ignored.
     pub stale: u64,
 }

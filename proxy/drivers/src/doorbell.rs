@@ -13,6 +13,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Doorbell {
     file: Arc<File>,
+    /// Where other rings reach the driver's ring, if it has one.
+    line: Option<Arc<OwnedFd>>,
 }
 
 impl Doorbell {
@@ -30,10 +32,29 @@ impl Doorbell {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Self {
             file: Arc::new(File::from(fd)),
+            line: None,
         })
     }
 
-    /// Wakes the shard up, or keeps it from falling asleep.
+    /// The same, for a driver that other rings can reach. The descriptor is the doorbell's own, so
+    /// that its number never means anything else while somebody has the doorbell.
+    pub(crate) fn with_line(self, line: Option<OwnedFd>) -> Self {
+        let line = line.map(Arc::new);
+        Self { line, ..self }
+    }
+
+    /// Where other rings reach the driver, if they do.
+    pub(crate) fn line(&self) -> Option<&OwnedFd> {
+        self.line.as_deref()
+    }
+
+    /// Whether both are the doorbell of one driver.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
+
+    /// Wakes the shard up, or keeps it from falling asleep. A shard has [`crate::Driver::ring`],
+    /// which costs it less.
     pub fn ring(&self) {
         // It can fail only if the count stood at 2^64 - 2, and then the bell is ringing.
         let _ = (&*self.file).write(&1_u64.to_ne_bytes());

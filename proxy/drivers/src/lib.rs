@@ -137,6 +137,8 @@
 //!   last act of a pass; the slice in `Received` borrows from the driver and ends before that.
 //! - **The address of a connect and the count of the doorbell** are boxed, and stay until the
 //!   completion.
+//! - **A message that wakes another ring** points to no memory. Its descriptor is the doorbell's
+//!   own copy of that ring's, and the driver that rings keeps the doorbell.
 //! - **Late completions**: `user_data` carries kind, generation and index. The generation is the
 //!   driver's own, so that a fresh core may begin with the ids of the last. A completion of another
 //!   generation is counted; if it names a buffer, the buffer goes back.
@@ -258,6 +260,15 @@ impl Driver {
         match &self.inner {
             Inner::Epoll(epoll) => epoll.doorbell(),
             Inner::IoUring(uring) => uring.doorbell(),
+        }
+    }
+
+    /// Wakes another driver up, or keeps it from falling asleep: at the latest with the next `wait`
+    /// or the end of this driver, and from ring to ring where both have one.
+    pub fn ring(&mut self, doorbell: &Doorbell) {
+        match &mut self.inner {
+            Inner::Epoll(_) => doorbell.ring(),
+            Inner::IoUring(uring) => uring.ring(doorbell),
         }
     }
 

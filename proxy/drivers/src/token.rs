@@ -28,18 +28,24 @@ pub(crate) enum Kind {
     Cancel,
     /// Connects a place.
     Connect,
+    /// What another ring has posted to wake this one.
+    Knock,
+    /// Was to wake another ring. Completes only if it could not.
+    LostKnock,
     /// Receives for a place.
     Receive,
     /// Sends for a place.
     Send,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 9] = [
     Kind::Accept,
     Kind::AcceptCancel,
     Kind::Bell,
     Kind::Cancel,
     Kind::Connect,
+    Kind::Knock,
+    Kind::LostKnock,
     Kind::Receive,
     Kind::Send,
 ];
@@ -80,7 +86,7 @@ mod tests {
     #[test]
     fn decodes_nothing_from_an_unknown_kind() {
         assert_eq!(decode_token(0), None);
-        assert_eq!(decode_token(8 << 56), None);
+        assert_eq!(decode_token(10 << 56), None);
         assert_eq!(decode_token(u64::MAX), None);
     }
 }

@@ -82,6 +82,10 @@ const SHARD_COUNTERS: &[Reading] = &[
     }),
     ("manifold_driver_sent_bytes_total", |s| s.driver.bytes_sent),
     ("manifold_driver_starved_total", |s| s.driver.starved),
+    ("manifold_driver_knocks_total", |s| s.driver.knocks),
+    ("manifold_driver_knocks_lost_total", |s| {
+        s.driver.knocks_lost
+    }),
     ("manifold_driver_overflows_total", |s| s.driver.overflows),
     ("manifold_driver_stale_total", |s| s.driver.stale),
 ];

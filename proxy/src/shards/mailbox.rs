@@ -12,7 +12,7 @@ use manifold_core::auth::Users;
 use manifold_core::event::{Address, Message};
 use manifold_core::ids::{DatabaseId, ServiceId, ShardId};
 use manifold_core::proof::Verdict;
-use manifold_drivers::Doorbell;
+use manifold_drivers::{Doorbell, Driver};
 
 use crate::config::SHARDS_MAX;
 
@@ -125,11 +125,12 @@ impl Mailbox {
         }
     }
 
-    /// Puts a letter in if there is room. Answers whether there was.
-    pub fn try_send(&self, letter: Letter) -> bool {
+    /// Puts a letter of another shard in, whose driver this is, if there is room. Answers whether
+    /// there was.
+    pub fn try_send(&self, letter: Letter, driver: &mut Driver) -> bool {
         let is_in = self.letters.try_send(letter).is_ok();
-        if is_in {
-            self.bell.ring();
+        if is_in && self.bell.is_silent() {
+            driver.ring(&self.bell.doorbell);
         }
         is_in
     }
@@ -161,8 +162,13 @@ impl Inbox {
 
 impl Bell {
     fn ring(&self) {
-        if !self.is_rung.swap(true, Ordering::SeqCst) {
+        if self.is_silent() {
             self.doorbell.ring();
         }
+    }
+
+    /// Whether nobody has rung since the letters were read last. Whoever hears so rings.
+    fn is_silent(&self) -> bool {
+        !self.is_rung.swap(true, Ordering::SeqCst)
     }
 }

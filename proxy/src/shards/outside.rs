@@ -8,6 +8,7 @@ use std::sync::mpsc::SyncSender;
 use manifold_core::event::Message;
 use manifold_core::ids::{DatabaseId, ServiceId, ShardId};
 use manifold_core::proof::{Reason, Verdict};
+use manifold_drivers::Driver;
 use tokio::sync::mpsc;
 
 use super::mailbox::{Answer, Letter, Life, Mailbox};
@@ -94,13 +95,13 @@ impl Outside {
     }
 
     /// Tells another shard something, if it exists and has room for it.
-    pub fn tell(&self, shard: ShardId, message: Message) {
+    pub fn tell(&self, driver: &mut Driver, shard: ShardId, message: Message) {
         let asker = match &message {
             Message::Cancel { shard, client, .. } => Some((*shard, *client)),
             _ => None,
         };
         let is_told = match self.ways.mailboxes.get(shard.index()) {
-            Some(mailbox) => mailbox.try_send(Letter::FromShard(message)),
+            Some(mailbox) => mailbox.try_send(Letter::FromShard(message), driver),
             // A key that nobody was given may name any shard.
             None => false,
         };
@@ -117,7 +118,7 @@ impl Outside {
             && let Some(mailbox) = self.ways.mailboxes.get(asker.index())
         {
             // Whoever asked waits for the end of the connection.
-            mailbox.try_send(Letter::FromShard(Message::CancelTaken { client }));
+            mailbox.try_send(Letter::FromShard(Message::CancelTaken { client }), driver);
         }
     }
 }

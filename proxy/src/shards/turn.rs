@@ -199,7 +199,7 @@ impl Turn {
             Operation::Resolve { service } => {
                 self.answers.extend(self.outside.resolve(self.life, service));
             }
-            Operation::ToShard { shard, message } => self.outside.tell(shard, message),
+            Operation::ToShard { shard, message } => self.outside.tell(driver, shard, message),
             Operation::Log { level, text } => log(self.settings.id.0, level, &text),
             Operation::Drained => self.is_drained = true,
         }

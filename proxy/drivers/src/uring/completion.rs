@@ -28,6 +28,8 @@ impl Uring {
             Kind::Accept => self.handle_accept(place, completion, sink),
             Kind::AcceptCancel => self.handle_accept_cancel(place, completion),
             Kind::Bell => self.handle_bell(completion.result),
+            Kind::Knock => self.has_rung = true,
+            Kind::LostKnock => self.handle_lost_knock(place),
         }
     }
 

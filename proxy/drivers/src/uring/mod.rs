@@ -8,6 +8,7 @@ mod buffers;
 mod completion;
 mod connection;
 mod entry;
+mod knock;
 mod operation;
 mod ring;
 #[cfg(test)]
@@ -67,6 +68,8 @@ pub(crate) struct Uring {
     /// Connections that found no receive buffer.
     starved: Vec<Place>,
     doorbell: Doorbell,
+    /// Doorbells of other drivers that this one has rung from ring to ring.
+    knocked: Vec<Doorbell>,
     /// Where the kernel writes the doorbell's count. Dropped like the buffers.
     bell: ManuallyDrop<Box<u64>>,
     is_bell_armed: bool,
@@ -85,6 +88,7 @@ impl Uring {
         let buffers = Buffers::register(ring.submitter(), config.buffers, config.buffer_bytes)
             .map_err(|e| at("registering receive buffers", e))?;
         let doorbell = Doorbell::new().map_err(|e| at("making a doorbell", e))?;
+        let doorbell = doorbell.with_line(knock::line_of(&ring));
         let mut uring = Self {
             ring,
             buffers: ManuallyDrop::new(buffers),
@@ -96,6 +100,7 @@ impl Uring {
             due: Vec::with_capacity(LIST_LEN),
             starved: Vec::with_capacity(LIST_LEN),
             doorbell,
+            knocked: Vec::new(),
             bell: ManuallyDrop::new(Box::new(0)),
             is_bell_armed: false,
             has_rung: false,

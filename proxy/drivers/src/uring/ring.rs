@@ -5,6 +5,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::{SubmitArgs, Timespec};
@@ -32,6 +33,7 @@ pub(super) struct Ring {
     /// What the three borrow from. It was boxed and is freed last.
     io_uring: *mut IoUring,
     flags: EnterFlags,
+    descriptor: RawFd,
 }
 
 impl Ring {
@@ -46,6 +48,7 @@ impl Ring {
         if io_uring.params().is_feature_no_iowait() {
             flags |= EnterFlags::NO_IOWAIT;
         }
+        let descriptor = io_uring.as_raw_fd();
         let io_uring = Box::into_raw(Box::new(io_uring));
         // SAFETY: the box is freed only by `drop`, after the three that borrow from it, and is
         // used through them alone until then.
@@ -57,6 +60,7 @@ impl Ring {
             completions: ManuallyDrop::new(completions),
             io_uring,
             flags,
+            descriptor,
         };
         registered.map(|()| ring)
     }
@@ -64,6 +68,12 @@ impl Ring {
     /// For registrations.
     pub(super) fn submitter(&self) -> &Submitter<'static> {
         &self.submitter
+    }
+
+    /// The ring's own descriptor.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring keeps it open for as long as it lives, and the borrow ends before that.
+        unsafe { BorrowedFd::borrow_raw(self.descriptor) }
     }
 
     /// Queues an operation for the next `enter`.

@@ -86,6 +86,7 @@ conformance! {
         delivers_bytes_before_the_end_that_came_with_them
         reports_a_reset_once;
     waking:
+        wakes_when_another_driver_rings
         wakes_when_another_thread_rings
         keeps_a_ring_until_the_next_wait
         waits_as_long_as_it_is_told

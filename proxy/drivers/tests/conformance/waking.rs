@@ -1,6 +1,7 @@
 //! What ends a wait.
 
 use std::io::Write;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,35 @@ pub fn wakes_when_another_thread_rings(kind: Kind) {
             "one ring is one ring"
         );
     }
+}
+
+pub fn wakes_when_another_driver_rings(kind: Kind) {
+    const ROUNDS: usize = 5;
+    let (bells, bell) = channel();
+    let (wakes, woken) = channel();
+    let sleeper = thread::spawn(move || {
+        let mut core = Core::open(kind);
+        bells.send(core.driver.doorbell()).unwrap();
+        for _ in 0..ROUNDS {
+            while !core.pass(None).doorbell {}
+            let again = core.pass(Some(MOMENT / 10)).doorbell;
+            assert!(!again, "one ring is one ring");
+            wakes.send(()).unwrap();
+        }
+    });
+    let bell = bell.recv().unwrap();
+    let mut ringer = Core::open(kind);
+    for _ in 0..ROUNDS {
+        thread::sleep(MOMENT / 4);
+        ringer.driver.ring(&bell);
+        let own = ringer.pass(Some(Duration::ZERO)).doorbell;
+        assert!(!own, "who rings is not rung");
+        woken.recv_timeout(MOMENT * 100).expect("it wakes");
+    }
+    sleeper.join().unwrap();
+    // Nobody is there any more.
+    ringer.driver.ring(&bell);
+    ringer.pass(Some(MOMENT / 10));
 }
 
 pub fn keeps_a_ring_until_the_next_wait(kind: Kind) {
