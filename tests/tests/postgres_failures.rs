@@ -402,7 +402,7 @@ fn says_that_nobody_listens_at_the_upstream() {
         return;
     }
     for driver in Driver::ALL {
-        let nowhere = format!("127.0.0.1:{}", free_port());
+        let nowhere = format!("postgres://127.0.0.1:{}", free_port());
         let options = ProxyOptions {
             driver,
             limits: vec!["queue_wait_max = \"1s\"".to_owned()],

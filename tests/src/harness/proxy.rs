@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, OnceLock};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::process::{Folder, Process, free_port, run, wait_for};
+use super::redis::RedisNode;
 use super::wire::{Target, Wire};
 
 /// What does a shard's input and output.
@@ -90,6 +91,8 @@ pub struct Proxy {
     folder: Folder,
     /// Where it listens.
     port: u16,
+    /// Where its counters are read.
+    control_port: u16,
     /// The process.
     process: Mutex<Process>,
 }
@@ -97,21 +100,30 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a proxy in front of a node and waits until it accepts.
     pub fn start(node: &Node, options: &ProxyOptions) -> Self {
-        Self::start_before(&node.address().to_string(), options)
+        Self::start_before(&format!("postgres://{}", node.address()), options)
     }
 
-    /// Starts a proxy in front of any address.
+    /// Starts a proxy in front of a Redis and waits until it accepts.
+    pub fn start_before_redis(node: &RedisNode, options: &ProxyOptions) -> Self {
+        Self::start_before(&format!("redis://{}", node.address()), options)
+    }
+
+    /// Starts a proxy in front of what an `upstream` of its configuration names.
     pub fn start_before(upstream: &str, options: &ProxyOptions) -> Self {
         let folder = Folder::new("proxy");
         let port = free_port();
+        let control_port = free_port();
         let file = folder.join("manifold.toml");
-        fs::write(&file, configuration(port, &folder, upstream, options)).expect("ours to write");
+        let mut text = format!("control = \"127.0.0.1:{control_port}\"\n");
+        text.push_str(&configuration(port, &folder, upstream, options));
+        fs::write(&file, text).expect("ours to write");
         let mut command = Command::new(program());
         command.arg("serve").arg("--config").arg(&file);
         let process = Process::spawn(command, "manifold", &folder.join("log"));
         let proxy = Self {
             folder,
             port,
+            control_port,
             process: Mutex::new(process),
         };
         let accepts = wait_for(Duration::from_secs(30), || {
@@ -166,6 +178,30 @@ impl Proxy {
         self.process.lock().expect("no panic here").output()
     }
 
+    /// A counter or gauge as its metrics page shows it, all shards together; zero for one that it
+    /// does not show. The page is written once a second.
+    pub fn counter(&self, name: &str) -> u64 {
+        let page = self.counters();
+        let values = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let is_whole = rest.starts_with(['{', ' ']);
+            let value = rest.rsplit_once(' ').filter(|_| is_whole)?.1;
+            value.parse::<f64>().ok()
+        });
+        values.sum::<f64>() as u64
+    }
+
+    /// Its metrics page.
+    pub fn counters(&self) -> String {
+        let mut page = String::new();
+        let address = ("127.0.0.1", self.control_port);
+        let mut socket = TcpStream::connect(address).expect("the control port is open");
+        let question = "GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut socket, question.as_bytes()).expect("it is read");
+        std::io::Read::read_to_string(&mut socket, &mut page).expect("it is text");
+        page
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         self.process.lock().expect("no panic here").signal(signal);
@@ -198,7 +234,7 @@ fn configuration(port: u16, folder: &Folder, upstream: &str, options: &ProxyOpti
         "listen = [\"127.0.0.1:{port}\", \"unix:{}\"]",
         socket.display()
     ));
-    add(&format!("upstream = \"postgres://{upstream}\""));
+    add(&format!("upstream = \"{upstream}\""));
     add(&format!("connections_max = {}", options.connections_max));
     options.service.iter().for_each(|line| add(line));
     text
