@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 
+import archive
+
 CACHE = pathlib.Path(__file__).resolve().parent.parent / ".cache"
 
 # What the suite needs beside the node: the C functions of its tests.
@@ -20,10 +22,6 @@ EXTRAS = ["contrib/spi", "src/test/regress"]
 
 # Nothing that needs a library: the suite has expectations for a build without each of them.
 OPTIONS = ["--without-icu", "--without-readline", "--without-zlib"]
-
-
-class Unavailable(Exception):
-    """The source can be had neither from the cache nor from the archive."""
 
 
 class Built:
@@ -68,52 +66,9 @@ def built():
 
 def fetch(major):
     """Downloads the newest source that is really there; the path of the tar file."""
-    folder = CACHE / "apt"
-    for name in ("lists/partial", "archives/partial"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "sources.list").write_text(sources())
-    options = [
-        f"Dir::Etc::SourceList={folder}/sources.list", "Dir::Etc::SourceParts=/dev/null",
-        f"Dir::State::Lists={folder}/lists", f"Dir::Cache={folder}", "APT::Sandbox::User=",
-    ]
-    options = [word for option in options for word in ("-o", option)]
     print("fetching the source of PostgreSQL", major)
-    updated = subprocess.run(["apt-get", *options, "-qq", "update"], capture_output=True, text=True)
-    if updated.returncode != 0:
-        raise Unavailable(f"the package archive cannot be read:\n{updated.stderr[-2000:]}")
-    package = f"postgresql-{major}"
-    listed = run(["apt-cache", *options, "showsrc", package])
-    versions = re.findall(r"^Version: (\S+)$", listed, re.MULTILINE)
-    # The list may be ahead of the files.
-    for version in sorted(set(versions), key=sort_key, reverse=True):
-        command = ["apt-get", *options, "-qq", "source", "--download-only", f"{package}={version}"]
-        if subprocess.run(command, cwd=folder, capture_output=True).returncode == 0:
-            number = version.split("-")[0]
-            return next(folder.glob(f"{package}_{number}.orig.tar.*"))
-    raise Unavailable(f"no source of {package} can be downloaded; listed are {versions}")
-
-
-def sources():
-    """The machine's own package archives, as archives of sources."""
-    lines = []
-    for path in pathlib.Path("/etc/apt").glob("sources.list.d/*.sources"):
-        for block in re.split(r"\n\s*\n", path.read_text()):
-            if "bookworm" in block or "debian" in block:
-                fields = dict(re.findall(r"^(\S+):\s*(.+)$", block, re.MULTILINE))
-                signed = f"[signed-by={fields['Signed-By']}] " if "Signed-By" in fields else ""
-                for suite in fields.get("Suites", "").split():
-                    components = fields.get("Components", "")
-                    lines.append(f"deb-src {signed}{fields['URIs']} {suite} {components}")
-    plain = pathlib.Path("/etc/apt/sources.list")
-    for line in plain.read_text().splitlines() if plain.exists() else []:
-        if line.startswith("deb "):
-            lines.append("deb-src" + line[3:])
-    return "\n".join(lines) + "\n"
-
-
-def sort_key(version):
-    """Versions as numbers, so that 15.9 comes before 15.18."""
-    return [int(number) for number in re.findall(r"\d+", version)]
+    return archive.download(f"postgresql-{major}", CACHE / "apt",
+                            lambda version: version.split(".")[0] == major)
 
 
 def build(tar):
