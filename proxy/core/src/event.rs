@@ -20,6 +20,7 @@ use core::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::auth::Users;
+use crate::client::redis::others::{Finding, Question};
 use crate::ids::{ClientId, ConnId, DatabaseId, ListenerId, ServiceId, ShardId};
 use crate::proof::Verdict;
 
@@ -183,6 +184,24 @@ pub enum Message {
     CancelTaken {
         /// The client.
         client: ClientId,
+    },
+    /// A Redis session asks about all sessions of its service.
+    SessionsAsked {
+        /// Which service.
+        service: ServiceId,
+        /// What it asks.
+        question: Question,
+        /// Which shard has it.
+        shard: ShardId,
+        /// The session.
+        client: ClientId,
+    },
+    /// The answer to `SessionsAsked`.
+    SessionsTold {
+        /// The session that asked.
+        client: ClientId,
+        /// What was found.
+        finding: Finding,
     },
     /// A node is short of connections that this shard may hold without need.
     ConnectionsWanted {

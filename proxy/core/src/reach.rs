@@ -18,6 +18,8 @@ use crate::upstream::schedule::Connections;
 pub(crate) struct Reach<'a> {
     pub now: Instant,
     pub shard: ShardId,
+    /// How many shards there are.
+    pub shards: u32,
     pub seed: u64,
     pub limits: &'a Limits,
     pub services: &'a [Service],

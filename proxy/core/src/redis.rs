@@ -10,7 +10,7 @@ use manifold_protocols::redis::command::Table;
 
 use crate::client::redis::{Client, Waiting, errors};
 use crate::conns::Owner;
-use crate::event::{Failure, Socket};
+use crate::event::{Failure, Peer, Socket};
 use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
 use crate::map::{FastMap, fast_map};
 use crate::reach::Reach;
@@ -66,6 +66,8 @@ pub struct Redis {
     pub(crate) clients_to_pump: VecDeque<ClientId>,
     /// Pools in which somebody may go on before the pass ends.
     pub(crate) pools_to_serve: Vec<PoolId>,
+    /// Clients that wait for other shards.
+    pub(crate) inquirers: Vec<ClientId>,
     pub(crate) bulk_bytes_max: usize,
     is_ticking: bool,
     /// Clients ever accepted.
@@ -91,6 +93,7 @@ impl Redis {
             nodes: (0..services).map(|_| node()).collect(),
             clients_to_pump: VecDeque::new(),
             pools_to_serve: Vec::new(),
+            inquirers: Vec::new(),
             bulk_bytes_max: BULK_BYTES_MAX,
             is_ticking: false,
             accepted: 0,
@@ -103,6 +106,7 @@ impl Redis {
         reach: &mut Reach<'_>,
         service: ServiceId,
         socket: Socket,
+        peer: Peer,
     ) {
         let conn = reach.conns.adopt(socket, Owner::Nobody);
         if self.clients.len() >= reach.limits.clients_max as usize {
@@ -118,7 +122,7 @@ impl Redis {
         let number = self.accepted * SHARDS_MAX + u64::from(reach.shard.0);
         let id = self
             .clients
-            .insert(Client::new(conn, service, pool, number, reach.now));
+            .insert(Client::new(conn, peer, service, pool, number, reach.now));
         reach.conns.set_owner(conn, Owner::RedisClient(id));
         reach.stats.clients_accepted += 1;
         reach.stats.clients += 1;
@@ -132,6 +136,7 @@ impl Redis {
         if client.is_leaving {
             return;
         }
+        client.active_at = reach.now;
         client.input.append(bytes, &mut reach.conns.pool);
         if client.waiting == Waiting::No {
             self.pump(reach, id);
@@ -229,6 +234,7 @@ impl Redis {
         }
         self.start_ticking(reach);
         self.end_long_waits(reach);
+        self.end_inquiries(reach);
         self.close_idle(reach);
         for service in reach.services {
             self.list_pools_of(service.id);

@@ -40,6 +40,8 @@ use crate::upstream::schedule::{Connections, Lane, LaneKey};
 pub struct Settings {
     /// Which shard this is.
     pub id: ShardId,
+    /// How many there are.
+    pub shards: u32,
     /// What every random choice, every hash and every secret starts from: not to be guessed.
     pub seed: u64,
     /// The bounds.
@@ -76,6 +78,7 @@ const TICK_NANOS: u64 = 50_000_000;
 #[derive(Debug)]
 pub struct Shard {
     pub(crate) id: ShardId,
+    shards: u32,
     pub(crate) seed: u64,
     pub(crate) limits: Limits,
     pub(crate) services: Vec<Service>,
@@ -123,12 +126,14 @@ impl Shard {
     pub fn new(settings: Settings) -> Self {
         let Settings {
             id,
+            shards,
             seed,
             limits,
             services,
         } = settings;
         Self {
             id,
+            shards,
             seed,
             now: Instant(0),
             conns: Conns::default(),
@@ -249,6 +254,19 @@ impl Shard {
             }
             Message::CancelTaken { client } => self.end_client(client),
             Message::ConnectionsWanted { service } => self.give_up_free(service),
+            Message::SessionsAsked {
+                service,
+                question,
+                shard,
+                client,
+            } => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_asked(&mut reach, service, &question, (shard, client));
+            }
+            Message::SessionsTold { client, finding } => {
+                let (redis, mut reach) = self.redis();
+                redis.handle_told(&mut reach, client, finding);
+            }
         }
     }
 
@@ -367,6 +385,7 @@ impl Shard {
         let reach = Reach {
             now: self.now,
             shard: self.id,
+            shards: self.shards,
             seed: self.seed,
             limits: &self.limits,
             services: &self.services,
@@ -385,7 +404,7 @@ impl Shard {
             Some(service) if service.protocol == Protocol::Redis => {
                 let service = service.id;
                 let (redis, mut reach) = self.redis();
-                redis.handle_accepted(&mut reach, service, socket);
+                redis.handle_accepted(&mut reach, service, socket, peer);
             }
             _ => self.handle_accepted(listener, socket, peer),
         }

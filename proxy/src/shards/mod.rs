@@ -326,6 +326,7 @@ fn settings(config: &Config, plan: &Plan, id: ShardId, services: &[topology::Ser
     limits.clients_max = limits.clients_max.div_ceil(plan.shards);
     Settings {
         id,
+        shards: plan.shards,
         seed: seed(),
         limits,
         services,

@@ -125,6 +125,7 @@ fn settings(permits: &Permits) -> Settings {
     };
     let services = vec![service];
     Settings {
+        shards: 1,
         id: ShardId(0),
         seed: 1,
         limits: Limits::default(),

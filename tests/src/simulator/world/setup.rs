@@ -205,6 +205,7 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         let driver = Driver::new(id, options.temper, classifier, addresses, prng.fork());
         let settings = Settings {
             id,
+            shards: ledgers.len() as u32,
             seed: seed ^ u64::from(number),
             limits: options.limits.clone(),
             services: vec![service],

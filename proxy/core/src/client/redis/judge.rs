@@ -3,7 +3,9 @@
 //! Pure: looks at the request and at the table of commands, and at no session. Invariant: only
 //! what is known to leave nothing behind on a connection is shared.
 
-use manifold_protocols::redis::command::{Class, Command, Handling, SessionCommand, Table};
+use manifold_protocols::redis::command::{
+    Class, ClientCommand, Command, Handling, SessionCommand, Table,
+};
 use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
 use crate::upstream::redis::Effect;
@@ -37,6 +39,9 @@ pub(crate) struct Alone {
 
 /// What the request that begins with these words needs.
 pub(crate) fn judge(table: &Table, request: &[u8], is_admin: bool) -> Need {
+    if request.len() > BIG_BYTES {
+        return big(table, request, is_admin);
+    }
     let mut words = Arguments::of(request);
     let name = words.next().unwrap_or_default();
     let Some(command) = table.find(name, words.next()) else {
@@ -50,12 +55,36 @@ pub(crate) fn judge(table: &Table, request: &[u8], is_admin: bool) -> Need {
     need_of(command, request, is_admin)
 }
 
+/// A request above this is sent on an upstream of its own, so that nobody waits while it is
+/// transferred.
+const BIG_BYTES: usize = 64 << 10;
+
+fn big(table: &Table, request: &[u8], is_admin: bool) -> Need {
+    let mut words = Arguments::of(request);
+    let name = words.next().unwrap_or_default();
+    let command = table.find(name, words.next());
+    match command.map(|command| need_of(command, request, is_admin)) {
+        Some(Need::Share(_, effect)) => Need::Alone(Alone {
+            effect,
+            pins: false,
+            soils: false,
+        }),
+        Some(other) => other,
+        None => Need::Alone(Alone {
+            effect: Effect::Write,
+            pins: false,
+            soils: true,
+        }),
+    }
+}
+
 fn need_of(command: &Command, request: &[u8], is_admin: bool) -> Need {
     if command.is_gated && !is_admin {
         return Need::Permission;
     }
     let words = Arguments::of(request);
     let effect = || match command.class_of(words) {
+        Class::Blocking => Effect::Block,
         Class::Read => Effect::Read,
         _ => Effect::Write,
     };
@@ -103,10 +132,14 @@ fn need_of_session(command: SessionCommand) -> Need {
             soils: false,
         }),
         SessionCommand::Wait | SessionCommand::WaitAof => Need::Alone(Alone {
-            effect: Effect::Read,
+            effect: Effect::Wait,
             pins: false,
             soils: false,
         }),
+        SessionCommand::Client(ClientCommand::Help) => Need::Share(Lane::Fast, Effect::Read),
+        SessionCommand::Client(ClientCommand::Pause | ClientCommand::Unpause) => {
+            Need::Share(Lane::Fast, Effect::Write)
+        }
         other => Need::Session(other),
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! The files beside this one: `judge` (what a request needs), `pump` (one request after the other),
 //! `session` (what the proxy itself keeps for a session), `deliver` (replies in the order of their
-//! requests), `errors` (what it says itself), `leave` (how clients go). None of them reads a node's
-//! replies. Invariant: of one client's unanswered requests, all are on one upstream.
+//! requests), `listing` (what CLIENT LIST says), `others` (who else
+//! there is), `errors` (what it says itself), and
+//! `leave` (how clients go). None of them reads a node's replies. Invariant: of one client's
+//! unanswered requests, all are on one upstream.
 
 pub mod deliver;
 pub mod errors;
 pub mod judge;
 pub mod leave;
+pub mod listing;
+pub mod others;
 pub mod pump;
 pub mod session;
 
@@ -16,6 +20,7 @@ use std::collections::BTreeMap;
 
 use manifold_protocols::redis::resp::request::Finder;
 
+use crate::event::Peer;
 use crate::ids::{ConnId, PoolId, ServiceId, UpstreamId};
 use crate::input::Input;
 use crate::time::Instant;
@@ -28,6 +33,12 @@ use session::Session;
 pub struct Client {
     /// Its socket.
     pub conn: ConnId,
+    /// Where it connects from.
+    pub peer: Peer,
+    /// When it came.
+    pub came_at: Instant,
+    /// When it sent something last.
+    pub active_at: Instant,
     /// Which service it came to.
     pub service: ServiceId,
     /// What CLIENT ID says.
@@ -97,6 +108,8 @@ pub struct Lease {
     pub is_queueing: bool,
     /// The node has begun a transaction.
     pub is_multi: bool,
+    /// The transaction holds what a session is made of: its database, its name.
+    pub is_strange: bool,
     /// The node watches keys.
     pub is_watching: bool,
     /// It has state that only RESET takes away.
@@ -120,6 +133,8 @@ pub enum Waiting {
     Lease,
     /// Another pool to become ready.
     Move,
+    /// What other shards say.
+    Others,
 }
 
 /// Which replies a client does not want.
@@ -135,9 +150,19 @@ pub enum Mute {
 
 impl Client {
     /// A client that has just been accepted.
-    pub fn new(conn: ConnId, service: ServiceId, pool: PoolId, number: u64, now: Instant) -> Self {
+    pub fn new(
+        conn: ConnId,
+        peer: Peer,
+        service: ServiceId,
+        pool: PoolId,
+        number: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             conn,
+            peer,
+            came_at: now,
+            active_at: now,
             service,
             number,
             pool,

@@ -13,7 +13,7 @@ use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::{Lane, Post};
-use crate::upstream::redis::{Effect, Expectation, Whose};
+use crate::upstream::redis::{Effect, Expectation, Own, Whose};
 
 /// Unanswered requests of one client above which no more are looked at.
 const UNANSWERED_MAX: u32 = 4096;
@@ -202,6 +202,38 @@ impl Redis {
         client.follow(target);
     }
 
+    /// Writes something else to an upstream than the client's next `len` bytes.
+    pub(crate) fn send_instead(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        target: UpstreamId,
+        len: usize,
+        request: &[u8],
+        effect: Effect,
+    ) {
+        let client = &mut self.clients[id];
+        let upstream = &mut self.upstreams[target];
+        let position = reach.conns.written_total(upstream.conn);
+        reach.conns.write(upstream.conn).extend_from_slice(request);
+        let whose = Whose::Client {
+            id,
+            number: client.taken,
+            at: client.input.position(),
+            len: len as u32,
+            is_mute: client.take_mute(),
+        };
+        upstream.pipe.push_back(Expectation {
+            whose,
+            replies: 1,
+            position,
+            effect,
+        });
+        client.input.advance(len);
+        client.taken = client.taken.wrapping_add(1);
+        client.follow(target);
+    }
+
     /// The client's next request needs an upstream alone.
     pub(crate) fn want_lease(&mut self, reach: &Reach<'_>, id: ClientId) -> Turn {
         let client = &mut self.clients[id];
@@ -226,6 +258,9 @@ impl Redis {
     ) -> Turn {
         let client = &self.clients[id];
         let lease = client.lease.expect("it has a lease");
+        if lease.is_stream {
+            return self.send_raw(reach, id, lease.upstream, len);
+        }
         let is_admin = reach.service(client.service).is_admin;
         let table = &self.nodes[client.service.index()].table;
         let need = judge(table, &client.input.unparsed()[..len], is_admin);
@@ -238,7 +273,14 @@ impl Redis {
                 _ => Effect::Read,
             }),
             // Between MULTI and EXEC the node queues whatever it is.
-            Need::Session(_) if lease.is_queueing => Alone::plain(Effect::Write),
+            Need::Session(_) if lease.is_queueing || lease.is_multi => {
+                self.clients[id]
+                    .lease
+                    .as_mut()
+                    .expect("it has a lease")
+                    .is_strange = true;
+                Alone::plain(Effect::Write)
+            }
             Need::Session(command) => return self.take_session(reach, id, len, command),
         };
         let client = &mut self.clients[id];
@@ -255,7 +297,31 @@ impl Redis {
             .tally
             .requests_leased += 1;
         let target = lease.upstream;
+        if alone.effect == Effect::Wait && !lease.is_queueing {
+            // What it waits for is what its connection knows to be written: everything up to now.
+            self.ask(reach, target, Own::Ping, &[b"PING"]);
+        }
         self.send(reach, id, target, len, 1, alone.effect);
+        Turn::Next
+    }
+
+    /// Writes a client's request into a stream, where nothing is expected.
+    fn send_raw(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        target: UpstreamId,
+        len: usize,
+    ) -> Turn {
+        let client = &mut self.clients[id];
+        if !client.is_settled() {
+            client.waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
+        let bytes = &client.input.unparsed()[..len];
+        let conn = self.upstreams[target].conn;
+        reach.conns.write(conn).extend_from_slice(bytes);
+        client.input.consume(len);
         Turn::Next
     }
 

@@ -11,14 +11,15 @@ use manifold_protocols::redis::resp::inline::{write_bulk, write_request};
 use manifold_protocols::redis::resp::number;
 use manifold_protocols::redis::resp::request::{Arguments, Found};
 
+use crate::client::redis::others::Inquiry;
 use crate::client::redis::pump::Turn;
 use crate::client::redis::{Mute, Waiting, errors};
 use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
+use crate::upstream::redis::Effect;
 use crate::upstream::redis::pool::{Key, Login, Version};
 use crate::upstream::redis::replies::Outcome;
-use crate::upstream::redis::{Effect, Expectation, Whose};
 
 /// What a session has set.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub struct Session {
     pub library_version: Box<[u8]>,
     /// Where it wants to be.
     pub pending: Option<Move>,
+    /// What it wants to know of others.
+    pub inquiry: Option<Box<Inquiry>>,
 }
 
 /// A session on its way to another pool.
@@ -40,9 +43,8 @@ pub struct Move {
     pool: PoolId,
     /// How long the request is that asked for it.
     len: usize,
-    /// What the node is asked when an upstream is there; for SELECT nothing, for the upstream
-    /// itself proves it.
-    question: Option<Question>,
+    /// What the node is asked when an upstream is there.
+    question: Question,
     /// The name that it gives itself when it has come.
     name: Option<Box<[u8]>>,
 }
@@ -117,11 +119,11 @@ impl Redis {
             database,
             ..self.key_of(id).clone()
         };
-        let is_leased = self.clients[id].lease.is_some();
-        let question = is_leased.then(|| Question {
+        // Asked again where it is so already: whether this user may do it is for the node to say.
+        let question = Question {
             request: words_of(words),
             effect: Effect::Select(database),
-        });
+        };
         self.begin_move(reach, id, len, &key, question, None)
     }
 
@@ -156,7 +158,7 @@ impl Redis {
             request: words_of(words),
             effect: Effect::Auth,
         };
-        self.begin_move(reach, id, len, &key, Some(question), None)
+        self.begin_move(reach, id, len, &key, question, None)
     }
 
     fn hello(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize, words: &[&[u8]]) -> Turn {
@@ -189,7 +191,7 @@ impl Redis {
             request: words_of(&asked),
             effect: Effect::Hello,
         };
-        self.begin_move(reach, id, len, &key, Some(question), hello.name)
+        self.begin_move(reach, id, len, &key, question, hello.name)
     }
 
     /// The session wants to be in the pool with this key.
@@ -199,7 +201,7 @@ impl Redis {
         id: ClientId,
         len: usize,
         key: &Key,
-        question: Option<Question>,
+        question: Question,
         name: Option<Box<[u8]>>,
     ) -> Turn {
         let client = &mut self.clients[id];
@@ -237,34 +239,9 @@ impl Redis {
             return;
         };
         let len = pending.len;
-        let Some(question) = pending.question.take() else {
-            // The upstream is in that database, so the session may be, too.
-            self.end_move(reach, id, true);
-            self.answer(reach, id, len, OK);
-            return;
-        };
-        let upstream = &mut self.upstreams[target];
-        let position = reach.conns.written_total(upstream.conn);
-        reach
-            .conns
-            .write(upstream.conn)
-            .extend_from_slice(&question.request);
-        let whose = Whose::Client {
-            id,
-            number: client.taken,
-            at: client.input.position(),
-            len: len as u32,
-            is_mute: client.take_mute(),
-        };
-        upstream.pipe.push_back(Expectation {
-            whose,
-            replies: 1,
-            position,
-            effect: question.effect,
-        });
-        client.input.advance(len);
-        client.taken = client.taken.wrapping_add(1);
-        client.follow(target);
+        let request = core::mem::take(&mut pending.question.request);
+        let effect = pending.question.effect;
+        self.send_instead(reach, id, target, len, &request, effect);
     }
 
     /// The node has answered what a move had to ask.
@@ -306,20 +283,14 @@ impl Redis {
         }
         client.waiting = Waiting::No;
         self.clients_to_pump.push_back(id);
-        let (from, to) = (client.pool, pending.pool);
+        let to = pending.pool;
         if !has_come {
             self.leave_pool(to);
             return;
         }
-        client.pool = to;
-        if let Some(lease) = client.lease {
-            // It went there, too.
-            let upstream = &mut self.upstreams[lease.upstream];
-            upstream.pool = to;
-            self.pools[from].forget(lease.upstream);
-            self.pools[to].leases.push(lease.upstream);
-        }
-        self.leave_pool(from);
+        let key = self.pools[to].key.clone();
+        self.shift(id, &key);
+        self.leave_pool(to);
     }
 
     /// Everything is as it was when the client came.
@@ -387,7 +358,17 @@ impl Redis {
                 };
             }
             (ClientCommand::GetRedir, [_, _]) => reply.extend_from_slice(b":-1\r\n"),
-            _ => return self.deny(reach, id, len),
+            (ClientCommand::Info, [_, _]) => reply = self.describe_one(reach, id),
+            (ClientCommand::List, _) => return self.list(reach, id, len, &words[2..]),
+            (ClientCommand::Kill, _) => return self.kill(reach, id, len, &words[2..]),
+            (ClientCommand::Unblock, _) => return self.unblock(reach, id, len, words),
+            (ClientCommand::MaintNotifications, _) => {
+                let subcommand = words[1].escape_ascii();
+                reply = errors::of_node(format_args!(
+                    "ERR unknown subcommand '{subcommand}'. Try CLIENT HELP."
+                ));
+            }
+            _ => reply = errors::arity(&command_name(words)),
         }
         self.answer(reach, id, len, &reply);
         Turn::Next
@@ -515,6 +496,14 @@ fn words_of(words: &[&[u8]]) -> Vec<u8> {
     let mut request = Vec::new();
     write_request(&mut request, words.iter().copied());
     request
+}
+
+fn command_name(words: &[&[u8]]) -> String {
+    let names = words
+        .iter()
+        .take(2)
+        .map(|word| word.escape_ascii().to_string());
+    names.collect::<Vec<_>>().join("|").to_ascii_lowercase()
 }
 
 fn null(version: Version) -> &'static [u8] {

@@ -5,6 +5,7 @@
 
 use manifold_protocols::redis::command::Table;
 use manifold_protocols::redis::resp::inline::write_request;
+use manifold_protocols::redis::resp::number;
 
 use crate::conns::Owner;
 use crate::event::{Address, Failure, Level};
@@ -18,7 +19,7 @@ use crate::upstream::redis::pool::{Lane, Post, Version};
 use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
 
 /// The name that the node's CLIENT LIST shows for our connections.
-const NAME: &[u8] = b"manifold";
+pub(crate) const NAME: &[u8] = b"manifold";
 
 /// The first pause after a failed attempt; it doubles.
 const RETRY_NANOS: u64 = 50_000_000;
@@ -140,12 +141,19 @@ impl Redis {
             }
             login.push(&secret.password);
         }
+        let database = key.database.to_string();
+        let select: [&[u8]; 2] = [b"SELECT", database.as_bytes()];
+        if key.database != 0 && key.login.is_some() {
+            self.ask(reach, id, Own::SelectEarly, &select);
+        }
         if !login.is_empty() {
             self.ask(reach, id, Own::Login, &login);
         }
         if key.database != 0 {
-            let database = key.database.to_string();
-            self.ask(reach, id, Own::Select, &[b"SELECT", database.as_bytes()]);
+            self.ask(reach, id, Own::Select, &select);
+        }
+        if self.upstreams[id].post == Post::Lease {
+            self.ask(reach, id, Own::Id, &[b"CLIENT", b"ID"]);
         }
         self.ask(reach, id, Own::Name, &[b"CLIENT", b"SETNAME", NAME]);
         let node = &mut self.nodes[key.service.index()];
@@ -184,9 +192,14 @@ impl Redis {
     ) {
         let is_error = matches!(reply.first(), Some(b'-' | b'!'));
         match own {
+            Own::SelectEarly => self.upstreams[id].has_selected = !is_error,
+            Own::Select if self.upstreams[id].has_selected => {}
             Own::Login | Own::Select if is_error => self.handle_refusal(reach, id, reply),
             Own::Login | Own::Select => {}
             Own::Name => self.handle_ready(reach, id),
+            Own::Id => self.upstreams[id].number = read_number(reply),
+            Own::Ping => {}
+            Own::Info => self.handle_info(reach, id, reply),
             Own::Commands => self.handle_commands(reach, id, reply),
             Own::Reset if is_error => {
                 self.handle_upstream_down(reach, id, "it does not know RESET");
@@ -286,6 +299,12 @@ impl Redis {
         self.pools[upstream.pool].forget(id);
         self.list_pool(upstream.pool);
     }
+}
+
+/// The number in a reply that is one.
+fn read_number(reply: &[u8]) -> Option<u64> {
+    let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
+    number::parse(digits).and_then(|number| u64::try_from(number).ok())
 }
 
 /// Why a connection failed, in words.

@@ -133,7 +133,9 @@ impl Redis {
         };
         reach.stats.leased -= 1;
         let has_state = lease.is_queueing || lease.is_multi || lease.is_watching;
-        if has_state || lease.is_pinned || lease.is_stream {
+        // The node was asked what a transaction has made of the session, and will not say.
+        let is_in_doubt = client.resends > 0;
+        if has_state || lease.is_pinned || lease.is_stream || is_in_doubt {
             // It would go on as if its transaction were still there. It is told what a node that
             // dies tells it.
             self.end_client(reach, holder);

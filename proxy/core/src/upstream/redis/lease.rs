@@ -11,6 +11,8 @@ use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
 use crate::shard::Timer;
+use crate::upstream::redis::connect::NAME;
+use crate::upstream::redis::pool::{Key, Version};
 use crate::upstream::redis::replies::Outcome;
 use crate::upstream::redis::{Effect, Own, State};
 
@@ -24,6 +26,7 @@ impl Redis {
             upstream: target,
             is_queueing: false,
             is_multi: false,
+            is_strange: false,
             is_watching: false,
             is_pinned: false,
             is_soiled: false,
@@ -57,10 +60,69 @@ impl Redis {
             (Effect::Exec, Outcome::Done | Outcome::Aborted) | (Effect::Discard, Outcome::Done) => {
                 lease.is_multi = false;
                 lease.is_watching = false;
+                if core::mem::take(&mut lease.is_strange) {
+                    self.ask_what_became(reach, id, target);
+                }
             }
             _ => {}
         }
         self.end_lease_if_over(reach, id);
+    }
+
+    /// A transaction may have changed what the session is made of: the node is asked, and the
+    /// client waits until it has answered.
+    fn ask_what_became(&mut self, reach: &mut Reach<'_>, id: ClientId, target: UpstreamId) {
+        let client = &mut self.clients[id];
+        client.waiting = Waiting::Move;
+        client.resends += 1;
+        self.ask(reach, target, Own::Info, &[b"CLIENT", b"INFO"]);
+    }
+
+    /// The node says what it knows of a connection that a client has alone.
+    pub(crate) fn handle_info(&mut self, reach: &mut Reach<'_>, target: UpstreamId, info: &[u8]) {
+        let Some(holder) = self.upstreams[target].holder else {
+            return;
+        };
+        let field = |name: &[u8]| {
+            let mut fields = info.split(|byte| b" \r\n".contains(byte));
+            fields.find_map(|field| field.strip_prefix(name))
+        };
+        let mut key = self.key_of(holder).clone();
+        let database = field(b"db=").and_then(number::parse);
+        key.database = database.map_or(key.database, |database| database as u32);
+        key.version = match field(b"resp=") {
+            Some(b"3") => Version::Three,
+            Some(_) => Version::Two,
+            None => key.version,
+        };
+        let client = &mut self.clients[holder];
+        client.resends -= 1;
+        client.waiting = Waiting::No;
+        if let Some(name) = field(b"name=").filter(|name| *name != NAME) {
+            client.session.get_or_insert_default().name = name.into();
+        }
+        self.shift(holder, &key);
+        if let Some(lease) = &mut self.clients[holder].lease {
+            // It has the client's name now.
+            lease.is_soiled = true;
+        }
+        self.end_lease_if_over(reach, holder);
+        self.clients_to_pump.push_back(holder);
+    }
+
+    /// Session and lease are in another pool from now on.
+    pub(crate) fn shift(&mut self, id: ClientId, key: &Key) {
+        let to = self.pool(key);
+        self.enter_pool(to);
+        let from = core::mem::replace(&mut self.clients[id].pool, to);
+        if let Some(lease) = self.clients[id].lease
+            && from != to
+        {
+            self.upstreams[lease.upstream].pool = to;
+            self.pools[from].forget(lease.upstream);
+            self.pools[to].leases.push(lease.upstream);
+        }
+        self.leave_pool(from);
     }
 
     /// Gives a client's lease back if nothing of it is left.

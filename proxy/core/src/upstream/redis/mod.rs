@@ -31,6 +31,10 @@ pub struct Upstream {
     pub pool: PoolId,
     /// What it is used for there.
     pub post: Post,
+    /// Its number at the node, for those that are leased.
+    pub number: Option<u64>,
+    /// It was in its database before it logged in.
+    pub has_selected: bool,
     /// How far it has come.
     pub state: State,
     /// Since when it is in this state; for a ready one, when it was last used.
@@ -45,6 +49,8 @@ pub struct Upstream {
     pub carry: Vec<u8>,
     /// The client that holds it alone.
     pub holder: Option<ClientId>,
+    /// Whatever comes is its holder's, as it comes: it has become a stream.
+    pub is_raw: bool,
     /// Reading is paused because the client that holds it does not read.
     pub is_paused: bool,
 }
@@ -111,14 +117,22 @@ pub enum Whose {
 pub enum Own {
     /// AUTH or HELLO, as part of a greeting.
     Login,
-    /// SELECT, as part of a greeting.
+    /// SELECT, as part of a greeting, when all is said that may have to be said before.
     Select,
+    /// SELECT before a login, which need not succeed: some users may not do it themselves.
+    SelectEarly,
     /// CLIENT SETNAME, which need not succeed.
     Name,
     /// The table of commands.
     Commands,
+    /// CLIENT ID: its number at the node.
+    Id,
     /// RESET, before somebody else may use the upstream.
     Reset,
+    /// PING, so that what WAIT waits for is everything up to now.
+    Ping,
+    /// CLIENT INFO: what a transaction has made of the connection.
+    Info,
 }
 
 /// What a request does, as far as retries and leases have to know.
@@ -149,6 +163,10 @@ pub enum Effect {
     Hello,
     /// Tries a client's password.
     Auth,
+    /// Waits until replicas have what was written before.
+    Wait,
+    /// May hold up its connection.
+    Block,
 }
 
 impl Upstream {
@@ -159,6 +177,8 @@ impl Upstream {
             service,
             pool,
             post,
+            number: None,
+            has_selected: false,
             state: State::Connecting,
             since: now,
             pipe: VecDeque::new(),
@@ -166,6 +186,7 @@ impl Upstream {
             taking: Taking::Pass,
             carry: Vec::new(),
             holder: None,
+            is_raw: false,
             is_paused: false,
         }
     }

@@ -32,8 +32,11 @@ impl Redis {
             let Some(upstream) = self.upstreams.get_mut(id) else {
                 return;
             };
+            if upstream.is_raw || upstream.finder.is_between() && is_stream(upstream.pipe.front()) {
+                return self.pass_raw(reach, id, rest);
+            }
             if upstream.finder.is_between() {
-                match taking(rest[0], upstream.pipe.front(), upstream.holder.is_some()) {
+                match taking(rest[0], upstream.pipe.front()) {
                     Some(taking) => upstream.taking = taking,
                     None => return self.mismatch(reach, id, "a reply that nobody asked for"),
                 }
@@ -65,6 +68,23 @@ impl Redis {
         }
         if progress.is_end {
             self.end_reply(reach, id, Outcome::Done);
+        }
+    }
+
+    /// Bytes of a stream go to whoever holds it.
+    fn pass_raw(&mut self, reach: &mut Reach<'_>, id: UpstreamId, bytes: &[u8]) {
+        let upstream = &mut self.upstreams[id];
+        upstream.is_raw = true;
+        let holder = upstream.holder;
+        if let Some(head) = upstream.pipe.pop_front() {
+            self.finish_request(reach, id, &head, Outcome::Done);
+        }
+        if let Some((holder, client)) = holder.and_then(|id| Some((id, self.clients.get(id)?))) {
+            let number = client.answered;
+            self.deliver(reach, holder, number, bytes);
+            if let Some(client) = self.clients.get_mut(holder) {
+                client.is_amid = false;
+            }
         }
     }
 
@@ -240,17 +260,17 @@ impl Redis {
     }
 }
 
+fn is_stream(head: Option<&Expectation>) -> bool {
+    head.is_some_and(|head| head.effect == Effect::Stream)
+}
+
 /// What is done with a reply that begins with this byte. None if it answers nothing.
-fn taking(first: u8, head: Option<&Expectation>, is_held: bool) -> Option<Taking> {
+fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
     // A transaction's stream of replies may hold pushes, too, but none is counted as one of them.
     if first == b'>' {
         return Some(Taking::Push);
     }
-    let head = match head {
-        Some(head) => head,
-        None if is_held && first == b'+' => return Some(Taking::Push),
-        None => return None,
-    };
+    let head = head?;
     Some(match head.whose {
         Whose::Own(_) => Taking::Keep,
         _ if head.effect == Effect::Hello || matches!(first, b'-' | b'!') => Taking::Keep,

@@ -129,6 +129,7 @@ impl Stage {
         };
         let limits = Limits::default();
         let shard = Shard::new(Settings {
+            shards: 1,
             id: ShardId(0),
             seed: 5,
             limits,

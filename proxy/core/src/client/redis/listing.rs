@@ -1,0 +1,125 @@
+//! What CLIENT INFO and CLIENT LIST say of a session, and which ones CLIENT KILL means.
+//!
+//! A node would show the proxy's few connections, which mean nothing to a client. Fields that only
+//! a node can know are zero. Invariant: nothing here changes a session.
+
+use core::fmt::Write;
+
+use manifold_protocols::redis::resp::inline::write_bulk;
+
+use crate::client::redis::others::Filter;
+use crate::event::Peer;
+use crate::ids::{ClientId, ServiceId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::Effect;
+use crate::upstream::redis::pool::Version;
+
+impl Redis {
+    /// CLIENT INFO.
+    pub(crate) fn describe_one(&self, reach: &Reach<'_>, id: ClientId) -> Vec<u8> {
+        let mut text = String::new();
+        self.describe(reach, id, "client|info", &mut text);
+        self.verbatim(id, &text)
+    }
+
+    /// Sessions of a service.
+    pub(crate) fn sessions_of(&self, service: ServiceId) -> impl Iterator<Item = ClientId> + '_ {
+        let sessions = self.clients.iter();
+        sessions
+            .filter(move |(_, client)| client.service == service)
+            .map(|(id, _)| id)
+    }
+
+    /// The node's number for the connection on which a session may be blocked.
+    pub(crate) fn blocked_at(&self, id: ClientId) -> Option<u64> {
+        let lease = self.clients[id].lease?;
+        let upstream = &self.upstreams[lease.upstream];
+        let head = upstream.pipe.front()?;
+        let is_blocked = matches!(head.effect, Effect::Block | Effect::Wait);
+        upstream.number.filter(|_| is_blocked)
+    }
+
+    /// Whether CLIENT KILL means this session.
+    pub(crate) fn fits(&self, id: ClientId, filter: &Filter) -> bool {
+        let client = &self.clients[id];
+        let address = || address_of(&client.peer);
+        let fits_number = filter.number.is_none_or(|number| number == client.number);
+        let fits_address = filter.address.as_ref().is_none_or(|it| *it == address());
+        let fits_user = filter
+            .user
+            .as_ref()
+            .is_none_or(|user| **user == *self.user_of(id));
+        fits_number && fits_address && fits_user && !filter.is_other_kind
+    }
+
+    fn user_of(&self, id: ClientId) -> &[u8] {
+        match &self.key_of(id).login {
+            Some(login) if !login.user.is_empty() => &login.user,
+            _ => b"default",
+        }
+    }
+
+    /// One line, with the fields of redis-server 7.0 and the library's of 7.2.
+    pub(crate) fn describe(
+        &self,
+        reach: &Reach<'_>,
+        id: ClientId,
+        command: &str,
+        text: &mut String,
+    ) {
+        let client = &self.clients[id];
+        let key = self.key_of(id);
+        let session = client.session.as_deref();
+        let field = |bytes: Option<&[u8]>| bytes.unwrap_or_default().escape_ascii().to_string();
+        let is_multi = client.lease.is_some_and(|lease| lease.is_multi);
+        let is_blocked = self.blocked_at(id).is_some();
+        let flags = match (is_multi, is_blocked) {
+            (true, _) => "x",
+            (false, true) => "b",
+            (false, false) => "N",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
+             ssub=0 multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 \
+             omem=0 tot-mem=0 events=r cmd={command} user={} redir=-1 resp={} lib-name={} \
+             lib-ver={}",
+            client.number,
+            address_of(&client.peer),
+            reach.service(client.service).name,
+            client.conn.index,
+            field(session.map(|it| &*it.name)),
+            (reach.now - client.came_at).as_secs(),
+            (reach.now - client.active_at).as_secs(),
+            key.database,
+            if is_multi { 0 } else { -1 },
+            client.input.unparsed().len(),
+            reach.conns.unsent(client.conn),
+            self.user_of(id).escape_ascii(),
+            if key.version == Version::Three { 3 } else { 2 },
+            field(session.map(|it| &*it.library)),
+            field(session.map(|it| &*it.library_version)),
+        );
+    }
+
+    /// A text as a node sends it: in RESP3 it says that it is one.
+    pub(crate) fn verbatim(&self, id: ClientId, text: &str) -> Vec<u8> {
+        let mut reply = Vec::new();
+        match self.key_of(id).version {
+            Version::Two => write_bulk(&mut reply, text.as_bytes()),
+            Version::Three => {
+                reply = format!("={}\r\ntxt:{text}\r\n", text.len() + 4).into_bytes();
+            }
+        }
+        reply
+    }
+}
+
+fn address_of(peer: &Peer) -> String {
+    match peer {
+        Peer::Ip(address) => address.to_string(),
+        Peer::Unix => "unix:0".into(),
+    }
+}
