@@ -128,6 +128,7 @@ impl Redis {
         reach.stats.clients += 1;
         reach.connections[service.index()].tally.clients_accepted += 1;
         self.start_ticking(reach);
+        self.warm(reach, pool);
     }
 
     /// Bytes of a client.

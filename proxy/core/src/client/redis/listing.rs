@@ -7,7 +7,7 @@ use core::fmt::Write;
 
 use manifold_protocols::redis::resp::inline::write_bulk;
 
-use crate::client::redis::others::Filter;
+use crate::client::redis::others::{Filter, Kind};
 use crate::event::Peer;
 use crate::ids::{ClientId, ServiceId};
 use crate::reach::Reach;
@@ -44,13 +44,18 @@ impl Redis {
     pub(crate) fn fits(&self, id: ClientId, filter: &Filter) -> bool {
         let client = &self.clients[id];
         let address = || address_of(&client.peer);
+        let kind = match client.lease {
+            Some(lease) if lease.is_stream => Kind::Stream,
+            _ => Kind::Normal,
+        };
+        let fits_kind = filter.kind.is_none_or(|wanted| wanted == kind);
         let fits_number = filter.number.is_none_or(|number| number == client.number);
         let fits_address = filter.address.as_ref().is_none_or(|it| *it == address());
         let fits_user = filter
             .user
             .as_ref()
             .is_none_or(|user| **user == *self.user_of(id));
-        fits_number && fits_address && fits_user && !filter.is_other_kind
+        fits_number && fits_address && fits_user && fits_kind
     }
 
     fn user_of(&self, id: ClientId) -> &[u8] {
@@ -82,7 +87,7 @@ impl Redis {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
+            "id={} addr={} laddr={}:0 fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
              ssub=0 multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 \
              omem=0 tot-mem=0 events=r cmd={command} user={} redir=-1 resp={} lib-name={} \
              lib-ver={}",

@@ -63,6 +63,17 @@ enum Purpose {
     },
 }
 
+/// What a session is, as CLIENT KILL TYPE has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// An ordinary client.
+    Normal,
+    /// One that reads a stream, as replicas do.
+    Stream,
+    /// What no session is.
+    None,
+}
+
 /// Which sessions CLIENT KILL means.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -72,8 +83,8 @@ pub struct Filter {
     pub address: Option<String>,
     /// By its user.
     pub user: Option<Vec<u8>>,
-    /// Any kind but ordinary clients: there is none here.
-    pub is_other_kind: bool,
+    /// By what they are.
+    pub kind: Option<Kind>,
     /// But not the one that asks.
     pub spares_itself: bool,
 }
@@ -384,8 +395,9 @@ fn read_filter(options: &[&[u8]]) -> Result<(Filter, bool), &'static str> {
             b"addr" => filter.address = Some(text(value)),
             b"user" => filter.user = Some(value.to_vec()),
             b"type" => match &*value.to_ascii_lowercase() {
-                b"normal" => {}
-                b"master" | b"replica" | b"slave" | b"pubsub" => filter.is_other_kind = true,
+                b"normal" => filter.kind = Some(Kind::Normal),
+                b"replica" | b"slave" => filter.kind = Some(Kind::Stream),
+                b"master" | b"pubsub" => filter.kind = Some(Kind::None),
                 _ => return Err("ERR Unknown client type"),
             },
             b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.spares_itself = true,

@@ -360,8 +360,10 @@ impl Redis {
             (ClientCommand::GetRedir, [_, _]) => reply.extend_from_slice(b":-1\r\n"),
             (ClientCommand::Info, [_, _]) => reply = self.describe_one(reach, id),
             (ClientCommand::List, _) => return self.list(reach, id, len, &words[2..]),
-            (ClientCommand::Kill, _) => return self.kill(reach, id, len, &words[2..]),
-            (ClientCommand::Unblock, _) => return self.unblock(reach, id, len, words),
+            (ClientCommand::Kill, [_, _, _, ..]) => return self.kill(reach, id, len, &words[2..]),
+            (ClientCommand::Unblock, [_, _, _] | [_, _, _, _]) => {
+                return self.unblock(reach, id, len, words);
+            }
             (ClientCommand::MaintNotifications, _) => {
                 let subcommand = words[1].escape_ascii();
                 reply = errors::of_node(format_args!(

@@ -37,7 +37,6 @@ impl Redis {
         reach.stats.leases += 1;
         reach.stats.leased += 1;
         reach.connections[client.service.index()].tally.leases += 1;
-        self.pump(reach, id);
     }
 
     /// A request on a lease has been answered.

@@ -159,6 +159,9 @@ impl Pool {
     }
 }
 
+/// Leases that are kept ready in a pool in which leases are used.
+const SPARE_LEASES: usize = 2;
+
 /// Requests in flight on one upstream, at most. A node answers a million in the time that anybody
 /// notices; the bound is for memory.
 const PIPE_DEPTH_MAX: usize = 16_384;
@@ -228,6 +231,7 @@ impl Redis {
         }
         self.serve_movers(reach, id);
         self.serve_leases(reach, id);
+        self.open_spares(reach, id);
         self.forget_pool_if_unused(id);
     }
 
@@ -268,14 +272,21 @@ impl Redis {
         while let Some(client) = self.pools[id].movers.pop_front() {
             self.arrive(reach, client, target);
         }
+        self.warm(reach, id);
+    }
+
+    /// An upstream of a pool that can be leased now.
+    pub(crate) fn free_lease(&self, id: PoolId) -> Option<UpstreamId> {
+        let mut leases = self.pools[id].leases.iter().copied();
+        leases.find(|&lease| self.upstreams[lease].is_idle())
     }
 
     fn serve_leases(&mut self, reach: &mut Reach<'_>, id: PoolId) {
         while let Some(&client) = self.pools[id].lease_queue.front() {
-            let mut leases = self.pools[id].leases.iter().copied();
-            if let Some(free) = leases.find(|&lease| self.upstreams[lease].is_idle()) {
+            if let Some(free) = self.free_lease(id) {
                 self.pools[id].lease_queue.pop_front();
                 self.grant(reach, client, free);
+                self.pump(reach, client);
                 continue;
             }
             let leases = self.pools[id].leases.iter();
@@ -287,6 +298,42 @@ impl Redis {
                 return;
             }
         }
+    }
+
+    /// What a session that has come will need is opened before it does.
+    pub(crate) fn warm(&mut self, reach: &mut Reach<'_>, id: PoolId) {
+        let pool = &self.pools[id];
+        let has_leases = !pool.leases.is_empty();
+        if pool.lanes[Lane::Fast as usize].upstreams.is_empty() {
+            self.open(reach, id, Post::Lane(Lane::Fast));
+        }
+        let permits = &reach.service(self.pools[id].key.service).permits;
+        if !has_leases && permits.free() > permits.connections_max() / 2 {
+            self.open(reach, id, Post::Lease);
+        }
+    }
+
+    /// Opens leases for those who come next, so that a command that blocks is at the node as soon
+    /// as it would be on a connection that is there.
+    fn open_spares(&mut self, reach: &mut Reach<'_>, id: PoolId) {
+        let Some(pool) = self.pools.get(id) else {
+            return;
+        };
+        let is_spare = |&&id: &&UpstreamId| self.upstreams[id].holder.is_none();
+        let spares = pool.leases.iter().filter(is_spare).count();
+        if spares == pool.leases.len() {
+            return;
+        }
+        for _ in spares..SPARE_LEASES {
+            if !self.has_permits_to_spare(reach, id) || !self.open(reach, id, Post::Lease) {
+                return;
+            }
+        }
+    }
+
+    fn has_permits_to_spare(&self, reach: &Reach<'_>, id: PoolId) -> bool {
+        let permits = &reach.service(self.pools[id].key.service).permits;
+        permits.free() > permits.connections_max() / 4
     }
 
     /// A client that waited goes on.
