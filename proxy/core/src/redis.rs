@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub table: Rc<Table>,
     /// The upstream on which it is asked for them, or was.
     pub is_asked_on: Option<UpstreamId>,
+    /// It wants a password from everybody, as far as is known.
+    pub is_locked: bool,
     /// Attempts to connect that failed since the last that succeeded.
     pub failures: u32,
     /// Before this, none is made.
@@ -81,6 +83,7 @@ impl Redis {
         let node = || Node {
             table: table.clone(),
             is_asked_on: None,
+            is_locked: false,
             failures: 0,
             retry_at: Instant(0),
             unresolved: Vec::new(),

@@ -15,7 +15,7 @@ use super::resp::{Resp, command, shown};
 use super::transcript::checksum;
 
 /// What a comparison needs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Duet {
     /// The nodes' options.
     pub node: RedisOptions,
@@ -23,12 +23,24 @@ pub struct Duet {
     pub proxy: ProxyOptions,
 }
 
+impl Default for Duet {
+    fn default() -> Self {
+        Self {
+            node: RedisOptions::default(),
+            proxy: ProxyOptions {
+                connections_max: 16,
+                ..ProxyOptions::default()
+            },
+        }
+    }
+}
+
 impl Duet {
     /// Nodes with these lines of redis.conf.
     pub fn with(settings: &[&str]) -> Self {
         Self {
             node: RedisOptions::with(settings),
-            proxy: ProxyOptions::default(),
+            ..Self::default()
         }
     }
 
@@ -210,10 +222,11 @@ impl Voice {
     }
 }
 
-/// Puts the same number in place of the one that HELLO tells a client.
+/// Puts the same number in place of the one that HELLO tells a client, alone or in a transaction.
 fn mask(bytes: &[u8]) -> Vec<u8> {
     const FIELD: &[u8] = b"$2\r\nid\r\n:";
-    let is_hello = bytes.starts_with(b"%7\r\n$6\r\nserver") || bytes.starts_with(b"*14\r\n");
+    let begin = &bytes[..bytes.len().min(64)];
+    let is_hello = begin.windows(12).any(|part| part == b"$6\r\nserver\r\n");
     let at = bytes.windows(FIELD.len()).position(|part| part == FIELD);
     match at.filter(|_| is_hello) {
         Some(at) => {

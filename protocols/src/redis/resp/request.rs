@@ -31,11 +31,19 @@ pub enum Malformed {
     #[error("Protocol error: too big bulk count string")]
     LengthTooLong,
     /// Something else where an argument has to begin.
-    #[error("Protocol error: expected '$', got '{}'", char::from(*.0))]
+    #[error("Protocol error: expected '$', got '{}'", printed(*.0))]
     NoBulk(u8),
     /// A length of an argument that is none, or above what the node takes.
     #[error("Protocol error: invalid bulk length")]
     Length,
+}
+
+/// An error is one line, whatever it is about.
+fn printed(byte: u8) -> char {
+    match byte {
+        b'\r' | b'\n' => ' ',
+        byte => char::from(byte),
+    }
 }
 
 /// What the bytes at hand begin with.
@@ -83,11 +91,11 @@ impl Finder {
     /// Looks at everything that is there, from the request's first byte on. An argument may have up
     /// to `bulk_bytes_max` bytes.
     pub fn find(&mut self, bytes: &[u8], bulk_bytes_max: usize) -> Result<Found, Malformed> {
-        let found = self.look(bytes, bulk_bytes_max)?;
-        if !matches!(found, Found::Part { .. }) {
+        let found = self.look(bytes, bulk_bytes_max);
+        if !matches!(found, Ok(Found::Part { .. })) {
             *self = Self::default();
         }
-        Ok(found)
+        found
     }
 
     /// How many bytes of the request have been found in order so far.
@@ -164,11 +172,12 @@ impl Finder {
         too_long: Malformed,
     ) -> Result<Option<&'a [u8]>, Malformed> {
         let rest = &bytes[self.at..];
-        let Some(end) = rest
+        // A node looks for the end of a C string: a zero hides whatever follows.
+        let end = rest
             .iter()
             .take(LINE_BYTES_MAX + 1)
-            .position(|&byte| byte == b'\r')
-        else {
+            .position(|&byte| byte == b'\r' || byte == 0);
+        let Some(end) = end.filter(|&end| rest[end] == b'\r') else {
             return if rest.len() > LINE_BYTES_MAX {
                 Err(too_long)
             } else {
@@ -186,7 +195,9 @@ impl Finder {
 }
 
 fn find_inline(bytes: &[u8]) -> Result<Found, Malformed> {
-    match bytes.iter().position(|&byte| byte == b'\n') {
+    // As above.
+    let end = bytes.iter().position(|&byte| byte == b'\n' || byte == 0);
+    match end.filter(|&end| bytes[end] == b'\n') {
         Some(end) => Ok(Found::Odd { len: end + 1 }),
         None if bytes.len() > LINE_BYTES_MAX => Err(Malformed::InlineTooLong),
         None => Ok(Found::Part {
@@ -268,7 +279,7 @@ mod tests {
     #[test]
     fn says_what_a_node_says_of_what_is_no_request() {
         let long = |first: u8| [&[first][..], &[b'1'; LINE_BYTES_MAX + 1]].concat();
-        let cases: [(&[u8], &str); 10] = [
+        let cases: [(&[u8], &str); 11] = [
             (b"*a\r\n", "Protocol error: invalid multibulk length"),
             (
                 b"*2147483648\r\n",
@@ -276,6 +287,7 @@ mod tests {
             ),
             (b"*01\r\n", "Protocol error: invalid multibulk length"),
             (b"*1\r\nfoo\r\n", "Protocol error: expected '$', got 'f'"),
+            (b"*1\r\n\r\n", "Protocol error: expected '$', got ' '"),
             (b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length"),
             (
                 b"*1\r\n$536870913\r\n",
@@ -295,6 +307,28 @@ mod tests {
                 Err(text.to_owned())
             );
         }
+    }
+
+    #[test]
+    fn begins_anew_after_what_is_no_request() {
+        let mut finder = Finder::default();
+        assert_eq!(
+            finder.find(b"*2\r\n$4\r\nECHO\r\nx", MAX),
+            Ok(Found::Part { needed: 16 })
+        );
+        assert_eq!(
+            finder.find(b"*2\r\n$4\r\nECHO\r\nx\r\n", MAX),
+            Err(Malformed::NoBulk(b'x'))
+        );
+        assert_eq!(finder.find(b"", MAX), Ok(Found::Part { needed: 1 }));
+    }
+
+    #[test]
+    fn finds_no_end_of_a_line_behind_a_zero() {
+        assert_eq!(find(b"PING\0\r\n"), Ok(Found::Part { needed: 8 }));
+        assert_eq!(find(b"*\x001\r\n"), Ok(Found::Part { needed: 6 }));
+        let long = [&b"\0\n"[..], &[b'1'; LINE_BYTES_MAX]].concat();
+        assert_eq!(find(&long), Err(Malformed::InlineTooLong));
     }
 
     #[test]

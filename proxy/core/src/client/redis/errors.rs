@@ -5,6 +5,8 @@
 
 use core::time::Duration;
 
+use manifold_protocols::redis::resp::request::Malformed;
+
 /// An error of the proxy's own.
 fn error(text: &str) -> Vec<u8> {
     debug_assert!(!text.contains(['\r', '\n']), "an error is one line");
@@ -62,6 +64,17 @@ pub(crate) fn shutdown(service: &str) -> Vec<u8> {
         "service \"{service}\": the proxy is shutting down"
     ))
 }
+
+/// What is no request, in a node's words.
+pub(crate) fn malformed(what: Malformed) -> Vec<u8> {
+    let text = format!("-ERR {what}\r\n");
+    // A byte that is named stands there as it came.
+    let bytes = text.chars().map(u8::try_from);
+    bytes.map(|byte| byte.unwrap_or(b'?')).collect()
+}
+
+/// Nothing is to be had without a password, in a node's words.
+pub(crate) const LOCKED: &[u8] = b"-NOAUTH Authentication required.\r\n";
 
 /// The wrong count of words, in a node's words.
 pub(crate) fn arity(command: &str) -> Vec<u8> {

@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Permission,
     /// Something that cannot be had here.
     Refusal,
+    /// What a browser sends that was led to a node: the end, without a word.
+    HangUp,
 }
 
 /// What happens to the upstream that a request has alone.
@@ -44,7 +46,10 @@ pub(crate) fn judge(table: &Table, request: &[u8], is_admin: bool) -> Need {
     }
     let mut words = Arguments::of(request);
     let name = words.next().unwrap_or_default();
-    let Some(command) = table.find(name, words.next()) else {
+    let Some(command) = find_command(table, name, words.next()) else {
+        if is_of_another_protocol(name) {
+            return Need::HangUp;
+        }
         // The node will refuse it; if not, nobody knows what it did.
         return Need::Alone(Alone {
             effect: Effect::Write,
@@ -55,6 +60,17 @@ pub(crate) fn judge(table: &Table, request: &[u8], is_admin: bool) -> Need {
     need_of(command, request, is_admin)
 }
 
+/// The row of a request. A row's own name may have two words in one, which no request's has.
+fn find_command<'a>(
+    table: &'a Table,
+    name: &[u8],
+    subcommand: Option<&[u8]>,
+) -> Option<&'a Command> {
+    table
+        .find(name, subcommand)
+        .filter(|_| !name.contains(&b'|'))
+}
+
 /// A request above this is sent on an upstream of its own, so that nobody waits while it is
 /// transferred.
 const BIG_BYTES: usize = 64 << 10;
@@ -62,7 +78,7 @@ const BIG_BYTES: usize = 64 << 10;
 fn big(table: &Table, request: &[u8], is_admin: bool) -> Need {
     let mut words = Arguments::of(request);
     let name = words.next().unwrap_or_default();
-    let command = table.find(name, words.next());
+    let command = find_command(table, name, words.next());
     match command.map(|command| need_of(command, request, is_admin)) {
         Some(Need::Share(_, effect)) => Need::Alone(Alone {
             effect,
@@ -106,8 +122,14 @@ fn need_of(command: &Command, request: &[u8], is_admin: bool) -> Need {
             soils: false,
         }),
         Handling::Session(command) => need_of_session(command),
+        Handling::Refuse if is_of_another_protocol(command.name.as_bytes()) => Need::HangUp,
         Handling::Refuse => Need::Refusal,
     }
+}
+
+/// What lines of HTTP begin with. Not every node names them among its commands.
+fn is_of_another_protocol(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 fn need_of_session(command: SessionCommand) -> Need {
@@ -189,7 +211,7 @@ pub(crate) fn find_unit(
             return None;
         };
         let mut words = Arguments::of(&rest[..len]);
-        let command = table.find(words.next()?, words.next())?;
+        let command = find_command(table, words.next()?, words.next())?;
         unit.len += len;
         unit.replies += 1;
         match command.handling {

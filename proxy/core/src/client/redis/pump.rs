@@ -8,7 +8,7 @@ use manifold_protocols::redis::command::SessionCommand;
 use manifold_protocols::redis::resp::request::{Arguments, Found, Malformed, rewrite};
 
 use crate::client::redis::judge::{Alone, Need, find_unit, judge};
-use crate::client::redis::{Client, Waiting, errors};
+use crate::client::redis::{Client, Mute, Waiting, errors};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
@@ -73,7 +73,7 @@ impl Redis {
         let client = &mut self.clients[id];
         let rest = client.input.unparsed().len();
         client.is_leaving = true;
-        let text = errors::of_node(format_args!("ERR {malformed}"));
+        let text = errors::malformed(malformed);
         self.answer(reach, id, rest, &text);
         Turn::Wait
     }
@@ -89,6 +89,10 @@ impl Redis {
         let unparsed = client.input.unparsed();
         match judge(table, &unparsed[..len], service.is_admin) {
             Need::Share(lane, effect) => self.share(reach, id, len, 1, lane, effect),
+            // Of a transaction in one piece, all replies are wanted or none.
+            Need::Session(SessionCommand::Multi) if client.mute == Mute::Next => {
+                self.want_lease(reach, id)
+            }
             Need::Session(SessionCommand::Multi) => {
                 match find_unit(table, unparsed, self.bulk_bytes_max, service.is_admin) {
                     Some(it) => self.share(reach, id, it.len, it.replies, it.lane, Effect::Unit),
@@ -98,7 +102,14 @@ impl Redis {
             Need::Alone(_) => self.want_lease(reach, id),
             Need::Session(command) => self.take_session(reach, id, len, command),
             Need::Permission | Need::Refusal => self.deny(reach, id, len),
+            Need::HangUp => self.hang_up(reach, id),
         }
+    }
+
+    /// Ends the connection at once, as the node does: who speaks like this gets no answers.
+    fn hang_up(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+        self.drop_client(reach, id);
+        Turn::Wait
     }
 
     /// Says why a request goes nowhere.
@@ -274,12 +285,17 @@ impl Redis {
         let need = judge(table, &client.input.unparsed()[..len], is_admin);
         let alone = match need {
             Need::Permission | Need::Refusal => return self.deny(reach, id, len),
+            Need::HangUp => return self.hang_up(reach, id),
             Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
             Need::Alone(alone) => alone,
             Need::Session(SessionCommand::Multi) => Alone::plain(match count {
                 1 => Effect::Multi,
                 _ => Effect::Read,
             }),
+            // Neither is queued: both end the transaction.
+            Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
+                return self.take_session(reach, id, len, command);
+            }
             // Between MULTI and EXEC the node queues whatever it is.
             Need::Session(_) if lease.is_queueing || lease.is_multi => {
                 self.clients[id]

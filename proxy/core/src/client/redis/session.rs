@@ -67,6 +67,8 @@ struct Question {
 struct Hello {
     version: Option<Version>,
     login: Option<Rc<Login>>,
+    /// Given before a login: it counts whatever becomes of the rest.
+    early_name: Option<Box<[u8]>>,
     name: Option<Box<[u8]>>,
 }
 
@@ -84,10 +86,19 @@ impl Redis {
         let client = &self.clients[id];
         let request = client.input.unparsed()[..len].to_vec();
         let words: Vec<&[u8]> = Arguments::of(&request).collect();
+        let is_locked = self.nodes[client.service.index()].is_locked;
         match command {
+            SessionCommand::Client(_) if is_locked && self.key_of(id).login.is_none() => {
+                self.answer(reach, id, len, errors::LOCKED);
+                Turn::Next
+            }
             SessionCommand::Select => self.select(reach, id, len, &words),
             SessionCommand::Auth => self.authenticate(reach, id, len, &words),
             SessionCommand::Hello => self.hello(reach, id, len, &words),
+            SessionCommand::Reset if words.len() > 1 => {
+                self.answer(reach, id, len, &errors::arity("reset"));
+                Turn::Next
+            }
             SessionCommand::Reset => self.reset(reach, id, len),
             SessionCommand::Quit => {
                 let rest = client.input.unparsed().len();
@@ -105,15 +116,12 @@ impl Redis {
             self.answer(reach, id, len, &errors::arity("select"));
             return Turn::Next;
         };
-        let Some(database) = number::parse(database).and_then(|it| i32::try_from(it).ok()) else {
-            let text = errors::of_node("ERR value is not an integer or out of range");
-            self.answer(reach, id, len, &text);
-            return Turn::Next;
-        };
-        let Ok(database) = u32::try_from(database) else {
-            let text = errors::of_node("ERR DB index is out of range");
-            self.answer(reach, id, len, &text);
-            return Turn::Next;
+        let database = match read_database(database) {
+            Ok(database) => database,
+            Err(text) => {
+                self.answer(reach, id, len, &errors::of_node(text));
+                return Turn::Next;
+            }
         };
         let key = Key {
             database,
@@ -162,13 +170,15 @@ impl Redis {
     }
 
     fn hello(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize, words: &[&[u8]]) -> Turn {
-        let hello = match read_hello(words) {
-            Ok(hello) => hello,
-            Err(text) => {
-                self.answer(reach, id, len, &errors::of_node(text));
-                return Turn::Next;
-            }
-        };
+        let mut hello = Hello::default();
+        let read = hello.read(words);
+        if let Some(name) = hello.early_name.take() {
+            self.clients[id].session.get_or_insert_default().name = name;
+        }
+        if let Err(text) = read {
+            self.answer(reach, id, len, &errors::of_node(text));
+            return Turn::Next;
+        }
         let key = self.key_of(id);
         let key = Key {
             version: hello.version.unwrap_or(key.version),
@@ -390,12 +400,10 @@ impl Redis {
             }
             b"skip" => {
                 // This one is not answered, and the next is not.
-                if client.mute == Mute::No {
-                    client.mute = Mute::Next;
-                    self.answer(reach, id, len, b"");
+                let is_mute = client.mute == Mute::All;
+                self.answer(reach, id, len, b"");
+                if !is_mute {
                     self.clients[id].mute = Mute::Next;
-                } else {
-                    self.answer(reach, id, len, b"");
                 }
             }
             _ => self.answer(reach, id, len, &errors::of_node("ERR syntax error")),
@@ -449,44 +457,56 @@ impl super::Client {
 
 const NAME_ERROR: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
-/// Reads the words of HELLO as a node does; the error is the node's own.
-fn read_hello(words: &[&[u8]]) -> Result<Hello, String> {
-    let mut hello = Hello::default();
-    let Some(version) = words.get(1) else {
-        return Ok(hello);
-    };
-    hello.version = match number::parse(version) {
-        Some(2) => Some(Version::Two),
-        Some(3) => Some(Version::Three),
-        Some(_) => return Err("NOPROTO unsupported protocol version".into()),
-        None => {
-            return Err("ERR Protocol version is not an integer or out of range".into());
-        }
-    };
-    let mut rest = &words[2..];
-    while let [option, following @ ..] = rest {
-        rest = match following {
-            [user, password, rest @ ..] if option.eq_ignore_ascii_case(b"auth") => {
-                hello.login = Some(Rc::new(Login {
-                    user: (*user).into(),
-                    password: (*password).into(),
-                }));
-                rest
-            }
-            [name, rest @ ..] if option.eq_ignore_ascii_case(b"setname") => {
-                if !is_printable(name) {
-                    return Err(NAME_ERROR.into());
-                }
-                hello.name = Some((*name).into());
-                rest
-            }
-            _ => {
-                let option = option.escape_ascii();
-                return Err(format!("ERR Syntax error in HELLO option '{option}'"));
+/// Reads the number of a database as a node does; the error is the node's own.
+fn read_database(word: &[u8]) -> Result<u32, &'static str> {
+    let number = number::parse(word).ok_or("ERR value is not an integer or out of range")?;
+    let number = i32::try_from(number)
+        .map_err(|_| "ERR value is out of range, value must between -2147483648 and 2147483647")?;
+    u32::try_from(number).map_err(|_| "ERR DB index is out of range")
+}
+
+impl Hello {
+    /// Reads the words of HELLO as a node does; the error is the node's own.
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), String> {
+        let Some(version) = words.get(1) else {
+            return Ok(());
+        };
+        self.version = match number::parse(version) {
+            Some(2) => Some(Version::Two),
+            Some(3) => Some(Version::Three),
+            Some(_) => return Err("NOPROTO unsupported protocol version".into()),
+            None => {
+                return Err("ERR Protocol version is not an integer or out of range".into());
             }
         };
+        let mut rest = &words[2..];
+        while let [option, following @ ..] = rest {
+            rest = match following {
+                [user, password, rest @ ..] if option.eq_ignore_ascii_case(b"auth") => {
+                    self.login = Some(Rc::new(Login {
+                        user: (*user).into(),
+                        password: (*password).into(),
+                    }));
+                    rest
+                }
+                [name, rest @ ..] if option.eq_ignore_ascii_case(b"setname") => {
+                    if !is_printable(name) {
+                        return Err(NAME_ERROR.into());
+                    }
+                    match self.login {
+                        Some(_) => self.name = Some((*name).into()),
+                        None => self.early_name = Some((*name).into()),
+                    }
+                    rest
+                }
+                _ => {
+                    let option = option.escape_ascii();
+                    return Err(format!("ERR Syntax error in HELLO option '{option}'"));
+                }
+            };
+        }
+        Ok(())
     }
-    Ok(hello)
 }
 
 /// What a node takes for a name: no spaces, nothing that does not print.

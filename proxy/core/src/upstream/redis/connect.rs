@@ -196,7 +196,14 @@ impl Redis {
             Own::Select if self.upstreams[id].has_selected => {}
             Own::Login | Own::Select if is_error => self.handle_refusal(reach, id, reply),
             Own::Login | Own::Select => {}
-            Own::Name => self.handle_ready(reach, id),
+            Own::Name => {
+                let upstream = &self.upstreams[id];
+                if self.pools[upstream.pool].key.login.is_none() {
+                    let node = &mut self.nodes[upstream.service.index()];
+                    node.is_locked = reply.starts_with(b"-NOAUTH");
+                }
+                self.handle_ready(reach, id);
+            }
             Own::Id => self.upstreams[id].number = read_number(reply),
             Own::Ping => {}
             Own::Info => self.handle_info(reach, id, reply),
