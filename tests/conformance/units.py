@@ -118,8 +118,8 @@ class Run:
         shutil.rmtree(copy, ignore_errors=True)
         KEPT.mkdir(parents=True, exist_ok=True)
         (KEPT / f"{name}.txt").write_text(
-            f"{outcome.text}\n== broken: {outcome.broken or 'no'}\n== ended: {outcome.ended or 'no'}"
-            f"\n== log of whom the suite talked to\n{log}")
+            f"{outcome.text}\n== broken: {outcome.broken or 'no'}"
+            f"\n== ended: {outcome.ended or 'no'}\n== log of whom the suite talked to\n{log}")
         return outcome
 
     def announce(self, unit, node, peer):
