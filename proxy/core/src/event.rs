@@ -279,7 +279,8 @@ pub enum Operation {
         /// Which service.
         service: ServiceId,
     },
-    /// Tell another shard something.
+    /// Tell another shard something. A `Cancel` for one that has no room for it, or that does not
+    /// exist (a key that nobody was given may name any), is answered with `CancelTaken`.
     ToShard {
         /// Which.
         shard: ShardId,

@@ -34,6 +34,9 @@ struct Arguments {
     /// Shards between clients and node; 0 connects the clients directly. By default the seed says.
     #[arg(long)]
     shards: Option<u32>,
+    /// Leave out silent connections and storms of cancels.
+    #[arg(long)]
+    mild: bool,
     /// Plant a bug in the core, by its name.
     #[arg(long, value_parser = bug_named)]
     bug: Option<Bug>,
@@ -53,6 +56,7 @@ impl Arguments {
         };
         Setup {
             between,
+            is_harsh: !self.mild,
             bug: self.bug,
             is_printed: self.trace,
         }
@@ -184,9 +188,10 @@ fn run_one(arguments: &Arguments, seed: u64, totals: &Totals) -> bool {
             let bug = arguments
                 .bug
                 .map_or(String::new(), |bug| format!(" --bug {bug:?}"));
+            let mild = if arguments.mild { " --mild" } else { "" };
             println!(
                 "{failure}\n  cargo run --release -p manifold-tests --bin simulate -- \
-                 --seed {seed}{shards}{bug} --trace"
+                 --seed {seed}{shards}{mild}{bug} --trace"
             );
             false
         }

@@ -3,10 +3,14 @@
 //! Reads the parts of a world, changes nothing. What only one part can see (a client its replies, a
 //! node its sessions, a driver its contract) that part notes itself.
 
+use core::time::Duration;
+
 use manifold_core::limits::Limits;
 use manifold_core::stats::Stats;
+use manifold_core::time::Instant;
 
 use super::client::Client;
+use super::driver::Driver;
 use super::postgres::Node;
 use super::postgres::database::owner_of;
 
@@ -51,11 +55,8 @@ pub fn check_connections(connections: usize, connections_max: u32) -> Option<Str
 /// I8: a cancel hits no write of a client that asked for none, unless it has gone.
 pub fn check_cancelled(clients: &[Client], cancelled: &[String]) -> Option<String> {
     let is_wanted = |token: &&String| {
-        let asked = |client: &&Client| client.name == owner_of(token);
-        clients
-            .iter()
-            .find(asked)
-            .is_some_and(|client| client.cancelled_until.is_some() || client.is_gone())
+        let owner = clients.iter().find(|client| client.name == owner_of(token));
+        owner.is_some_and(|client| client.is_gone() || client.may_be_cancelled(token))
     };
     let hit = cancelled.iter().find(|token| !is_wanted(token));
     hit.map(|token| format!("I8: a cancel hit {token}, whose client asked for none"))
@@ -67,6 +68,34 @@ const CONNECTS_MAX: u64 = 3_000;
 /// I9: a shard does not connect again and again for nothing.
 pub fn check_connects(connects: u64) -> Option<String> {
     (connects > CONNECTS_MAX).then(|| format!("I9: {connects} connects in one run"))
+}
+
+/// How long a shard may keep a connection of which it was told that it failed.
+const FAILED_MAX: Duration = Duration::from_secs(5);
+
+/// I10: a connection that failed is closed.
+pub fn check_forgotten(now: Instant, driver: &Driver) -> Option<String> {
+    let found = driver.has_forgotten(now, FAILED_MAX);
+    found.map(|conn| format!("I10: {conn:?} failed long ago and was not closed"))
+}
+
+/// How many connections for cancels there may be for each upstream: its own, and those of upstreams
+/// at its place that were given up before it, which still have to land or to be given up.
+const CANCELS_MAX: usize = 4;
+
+/// How much later than it should a deadline may be noticed: timers are coarse.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
+/// I9: cancels need connections of their own, and there are not many of them.
+pub fn check_links(links: usize, connections_max: u32) -> Option<String> {
+    let links_max = (1 + CANCELS_MAX) * connections_max as usize;
+    (links > links_max).then(|| format!("I9: {links} connections to the node, limit {links_max}"))
+}
+
+/// I9: neither a connect nor a cancel waits for a silent node longer than it may.
+pub fn check_hanging(now: Instant, driver: &Driver, limits: &Limits) -> Option<String> {
+    let found = driver.has_hung(now, limits.connect_time_max + LATE_MAX);
+    found.map(|conn| format!("I9: {conn:?} waits for the node longer than connect_time_max"))
 }
 
 /// Requests of the proxy's own that may stand in a pipe beside those that are counted.

@@ -271,7 +271,7 @@ impl Client {
     }
 
     fn can_write(&self, now: Instant, network: &Network, link: LinkId) -> bool {
-        !self.outgoing.is_empty() && self.write_at <= now && network.room(link, End::Near) > 0
+        !self.outgoing.is_empty() && self.write_at <= now && network.room(now, link, End::Near) > 0
     }
 
     fn can_read(&self, now: Instant, network: &Network, link: LinkId) -> bool {
@@ -361,6 +361,14 @@ impl Client {
         self.leave(now, network, false);
     }
 
+    /// Its host is gone, and nobody says so.
+    pub fn vanish(&mut self, now: Instant, network: &mut Network) {
+        if let Some(link) = self.link.take() {
+            network.vanish(now, link, End::Near);
+        }
+        self.forget_all();
+    }
+
     fn forget_all(&mut self) {
         let in_flight = self.flights.drain(..).flat_map(|flight| flight.unit.tokens);
         let lost: Vec<String> = self.pending.drain(..).chain(in_flight).collect();
@@ -380,6 +388,15 @@ impl Client {
     /// The tokens that the private connection has committed.
     pub fn committed(&self) -> impl Iterator<Item = &String> {
         self.private.ledger().keys()
+    }
+
+    /// Whether a cancel that it asked for may hit this statement. One that it no longer waits for
+    /// was among those before.
+    pub fn may_be_cancelled(&self, token: &String) -> bool {
+        let mut flights = self.flights.iter();
+        let flight = flights.find(|flight| flight.unit.tokens.contains(token));
+        self.cancelled_until
+            .is_some_and(|last| flight.is_none_or(|flight| flight.number <= last))
     }
 
     /// Its cancel has been dealt with: it can hit what was sent so far, and nothing later.

@@ -36,6 +36,8 @@ pub struct Temper {
     pub late_bytes: u32,
     /// The longest time that a classification takes.
     pub classify_max: Duration,
+    /// Whether a connection that is paused and sends nothing is not known to be broken.
+    pub is_deaf: bool,
 }
 
 /// An event with its own bytes, as it waits to be told.
@@ -189,6 +191,11 @@ struct Conn {
     closed_at: Option<Instant>,
     is_eof_told: bool,
     is_failure_told: bool,
+    opened_at: Instant,
+    /// When its failure was told.
+    failed_at: Option<Instant>,
+    /// Whether nobody listens to it while it is paused.
+    is_deaf: bool,
     /// What is in flight, where the other end is a node.
     watch: Option<Watch>,
 }
@@ -277,6 +284,31 @@ impl Driver {
         watches.map(Watch::depth).max().unwrap_or(0)
     }
 
+    /// Connections to the node, of whatever kind, that have not been closed.
+    pub fn links_to_node(&self) -> usize {
+        let is_held = |conn: &&Conn| conn.end == End::Near && conn.closed_at.is_none();
+        self.conns.values().filter(is_held).count()
+    }
+
+    /// A connection that failed so long ago and is still not being closed.
+    pub fn has_forgotten(&self, now: Instant, longest: Duration) -> Option<ConnId> {
+        let is_forgotten = |(_, conn): &(&ConnId, &Conn)| {
+            conn.closed_at.is_none() && conn.failed_at.is_some_and(|at| now - at > longest)
+        };
+        self.conns.iter().find(is_forgotten).map(|(id, _)| *id)
+    }
+
+    /// A connect or a cancel that has been under way for so long.
+    pub fn has_hung(&self, now: Instant, longest: Duration) -> Option<ConnId> {
+        let is_hung = |(_, conn): &(&ConnId, &Conn)| {
+            let is_cancel = conn.watch.as_ref().is_some_and(Watch::is_cancel);
+            conn.closed_at.is_none()
+                && (conn.connecting.is_some() || is_cancel)
+                && now - conn.opened_at > longest
+        };
+        self.conns.iter().find(is_hung).map(|(id, _)| *id)
+    }
+
     /// Whether no connection is left and nothing waits to be told.
     pub fn is_quiet(&self) -> bool {
         self.conns.is_empty() && self.backlog.is_empty() && self.mailbox.is_empty()
@@ -319,7 +351,7 @@ impl Driver {
             };
             let Some(link) = conn.link else { continue };
             let readable = network.readable(now, link, conn.end);
-            if network.room(link, conn.end) > 0 {
+            if network.room(now, link, conn.end) > 0 {
                 send.sent += network.write(now, link, conn.end, &send.buffer[send.sent..]);
             }
             if send.sent == send.buffer.len() || readable.is_reset {
@@ -410,6 +442,7 @@ impl Driver {
                 }
                 Err(failure) => {
                     conn.is_failure_told = true;
+                    conn.failed_at = Some(now);
                     Happening::Failed(id, failure)
                 }
             };
@@ -452,7 +485,14 @@ impl Driver {
             return Happening::Eof(id);
         }
         conn.is_failure_told = true;
-        Happening::Failed(id, Failure::Reset)
+        conn.failed_at = Some(now);
+        let is_timed_out = link.is_some_and(|link| network.is_timed_out(now, link, conn.end));
+        let failure = if is_timed_out {
+            Failure::TimedOut
+        } else {
+            Failure::Reset
+        };
+        Happening::Failed(id, failure)
     }
 
     fn end_send(&mut self, id: ConnId) -> Happening {
@@ -469,6 +509,11 @@ impl Driver {
 impl Conn {
     fn may_receive(&self) -> bool {
         !self.is_failure_told && (!self.is_paused || self.burst > 0)
+    }
+
+    /// Whether neither a receive nor a send is under way that could fail.
+    fn hears_nothing(&self) -> bool {
+        self.is_deaf && self.is_paused && self.burst == 0 && self.send.is_none()
     }
 
     fn is_send_over(&self, now: Instant) -> bool {
@@ -494,7 +539,7 @@ impl Conn {
         let reads = readable.bytes > 0 && self.may_receive();
         let ends = readable.bytes == 0 || !self.may_receive();
         reads
-            || readable.is_reset && ends && !self.is_failure_told
+            || readable.is_reset && ends && !self.is_failure_told && !self.hears_nothing()
             || readable.is_eof
                 && ends
                 && !self.is_eof_told

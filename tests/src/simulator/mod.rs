@@ -34,6 +34,8 @@ pub use world::{Between, Failure, Report, World};
 pub struct Setup {
     /// What stands between clients and node.
     pub between: Between,
+    /// Whether connections may fall silent and cancels come in storms, where the seed says so.
+    pub is_harsh: bool,
     /// A bug that is planted in every shard.
     pub bug: Option<Bug>,
     /// Whether every step is printed.
@@ -44,6 +46,7 @@ impl Setup {
     /// Clients connected directly.
     pub const DIRECT: Self = Self {
         between: Between::Nothing,
+        is_harsh: true,
         bug: None,
         is_printed: false,
     };
@@ -52,8 +55,17 @@ impl Setup {
     pub fn of(seed: u64) -> Self {
         Self {
             between: Between::Shards(1 + (seed % 3) as u32),
+            is_harsh: true,
             bug: None,
             is_printed: false,
+        }
+    }
+
+    /// The same without silence and storms: what a seed was before there were any.
+    pub fn mild(seed: u64) -> Self {
+        Self {
+            is_harsh: false,
+            ..Self::of(seed)
         }
     }
 }

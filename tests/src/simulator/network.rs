@@ -3,12 +3,17 @@
 //! Knows bytes and time, nothing of who speaks. Invariant: within one direction bytes arrive in
 //! order, complete up to the end or a reset, and never before their time.
 
+mod silence;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use manifold_core::time::Instant;
 
 use super::prng::Prng;
+use silence::Silence;
+
+pub use silence::Patience;
 
 /// A link between two ends.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -53,7 +58,7 @@ struct Direction {
     fin: Option<Instant>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Link {
     /// What travels to the near end and to the far end.
     directions: [Direction; 2],
@@ -61,7 +66,10 @@ struct Link {
     resets: [Option<Instant>; 2],
     /// Which ends are still there.
     gone: [bool; 2],
-    clogged_until: Instant,
+    /// Nothing arrives from the first of these moments to the second.
+    clogged: [Instant; 2],
+    patience: [Patience; 2],
+    silence: Option<Silence>,
 }
 
 /// What an end can take in now.
@@ -95,11 +103,19 @@ impl Network {
         }
     }
 
-    /// Opens a link.
-    pub fn open(&mut self) -> LinkId {
+    /// Opens a link between ends of such patience, the near one's first.
+    pub fn open(&mut self, patience: [Patience; 2]) -> LinkId {
         self.links_made += 1;
         let id = LinkId(self.links_made);
-        self.links.insert(id, Link::default());
+        let link = Link {
+            directions: Default::default(),
+            resets: [None; 2],
+            gone: [false; 2],
+            clogged: [Instant(0); 2],
+            patience,
+            silence: None,
+        };
+        self.links.insert(id, link);
         id
     }
 
@@ -109,19 +125,22 @@ impl Network {
     }
 
     /// How many bytes an end can write now.
-    pub fn room(&self, id: LinkId, from: End) -> usize {
+    pub fn room(&self, now: Instant, id: LinkId, from: End) -> usize {
         let Some(link) = self.links.get(&id) else {
             return 0;
         };
-        self.weather
-            .window
-            .saturating_sub(link.directions[from.other() as usize].queue.len())
+        if link.has_given_up(now, from) {
+            return self.weather.window;
+        }
+        let unacked = link.silence.map_or(0, |silence| silence.unacked(from));
+        let queued = link.directions[from.other() as usize].queue.len();
+        self.weather.window.saturating_sub(queued + unacked)
     }
 
     /// Writes as many bytes as there is room for, and says how many. A link that is broken takes
     /// everything and delivers nothing.
     pub fn write(&mut self, now: Instant, id: LinkId, from: End, bytes: &[u8]) -> usize {
-        let room = self.room(id, from);
+        let room = self.room(now, id, from);
         let (low, high) = (self.weather.latency_min, self.weather.latency_max);
         let way = self
             .prng
@@ -129,6 +148,16 @@ impl Network {
         let Some(link) = self.links.get_mut(&id) else {
             return bytes.len();
         };
+        if link.silence.is_some() {
+            let is_broken = link.has_given_up(now, from) || link.resets[from as usize].is_some();
+            let count = if is_broken {
+                bytes.len()
+            } else {
+                room.min(bytes.len())
+            };
+            link.swallow(now, from, count);
+            return count;
+        }
         let to = from.other() as usize;
         if link.gone[to] || link.resets[to].is_some() || link.resets[from as usize].is_some() {
             link.resets[from as usize].get_or_insert(now + low);
@@ -152,7 +181,7 @@ impl Network {
                 ..Readable::default()
             };
         };
-        if link.clogged_until > now {
+        if link.is_clogged(now) {
             return Readable::default();
         }
         let direction = &link.directions[at as usize];
@@ -161,7 +190,8 @@ impl Network {
         Readable {
             bytes,
             is_eof: is_drained && direction.fin.is_some_and(|due| due <= now),
-            is_reset: link.resets[at as usize].is_some_and(|due| due <= now),
+            is_reset: link.resets[at as usize].is_some_and(|due| due <= now)
+                || link.has_given_up(now, at),
         }
     }
 
@@ -189,7 +219,7 @@ impl Network {
     /// An end sends no more.
     pub fn finish(&mut self, now: Instant, id: LinkId, from: End) {
         let latency = self.weather.latency_max;
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.links.get_mut(&id).filter(|it| it.silence.is_none()) {
             let direction = &mut link.directions[from.other() as usize];
             let at = direction.latest.max(now + latency);
             direction.latest = at;
@@ -202,6 +232,10 @@ impl Network {
         let loses = self.prng.chance(500);
         let latency = self.weather.latency_min;
         if let Some(link) = self.links.get_mut(&id) {
+            if link.silence.is_some() {
+                self.leave(id, by);
+                return;
+            }
             let to = by.other() as usize;
             let direction = &mut link.directions[to];
             let at = if loses {
@@ -248,10 +282,12 @@ impl Network {
             .is_some_and(|link| !link.gone[by as usize])
     }
 
-    /// Nothing arrives on a link until `until`.
-    pub fn clog(&mut self, id: LinkId, until: Instant) {
-        if let Some(link) = self.links.get_mut(&id) {
-            link.clogged_until = link.clogged_until.max(until);
+    /// Nothing arrives on a link from `from` until `until`.
+    pub fn clog(&mut self, id: LinkId, from: Instant, until: Instant) {
+        if let Some(link) = self.links.get_mut(&id)
+            && link.clogged[1] < until
+        {
+            link.clogged = [from, until];
         }
     }
 
@@ -259,7 +295,7 @@ impl Network {
     pub fn unclog(&mut self) {
         self.links
             .values_mut()
-            .for_each(|link| link.clogged_until = Instant(0));
+            .for_each(|link| link.clogged = [Instant(0); 2]);
     }
 
     /// The links that are there.
@@ -277,7 +313,15 @@ impl Network {
 }
 
 impl Link {
+    fn is_clogged(&self, now: Instant) -> bool {
+        let [from, until] = self.clogged;
+        from <= now && now < until
+    }
+
     fn next_time(&self, now: Instant) -> Option<Instant> {
+        let given_up = self
+            .silence
+            .map(|silence| [End::Near, End::Far].map(|end| silence.gives_up(end)));
         let resets = self.resets.iter().flatten().copied();
         let of_direction = |direction: &Direction| {
             let later = direction.queue.partition_point(|(due, _)| *due <= now);
@@ -288,9 +332,10 @@ impl Link {
             ]
         };
         let arrivals = self.directions.iter().flat_map(of_direction).flatten();
-        let next = resets.chain(arrivals).filter(|due| *due > now).min();
-        if self.clogged_until > now {
-            Some(self.clogged_until)
+        let all = resets.chain(arrivals).chain(given_up.into_iter().flatten());
+        let next = all.filter(|due| *due > now).min();
+        if self.is_clogged(now) {
+            Some(self.clogged[1])
         } else {
             next
         }
@@ -300,6 +345,11 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PATIENCE: Patience = Patience {
+        idle: Duration::from_secs(40),
+        unacked: Duration::from_secs(30),
+    };
 
     fn network() -> Network {
         let latency = Duration::from_micros(10);
@@ -315,7 +365,7 @@ mod tests {
     #[test]
     fn delivers_in_order_after_latency_and_within_window() {
         let mut network = network();
-        let link = network.open();
+        let link = network.open([PATIENCE; 2]);
         assert_eq!(network.write(Instant(0), link, End::Near, b"0123456789"), 8);
         assert_eq!(network.readable(Instant(9_999), link, End::Far).bytes, 0);
         assert_eq!(network.next_time(Instant(0)), Some(Instant(10_000)));
@@ -324,13 +374,13 @@ mod tests {
             arrived.extend(network.read(Instant(10_000), link, End::Far, 100));
         }
         assert_eq!(arrived, b"01234567");
-        assert_eq!(network.room(link, End::Near), 8);
+        assert_eq!(network.room(Instant(10_000), link, End::Near), 8);
     }
 
     #[test]
     fn tells_end_after_last_byte_and_reset_to_writer_on_closed_link() {
         let mut network = network();
-        let link = network.open();
+        let link = network.open([PATIENCE; 2]);
         network.write(Instant(0), link, End::Near, b"x");
         network.close(Instant(0), link, End::Near);
         let later = Instant(20_000);
@@ -343,9 +393,9 @@ mod tests {
     #[test]
     fn delivers_nothing_while_clogged() {
         let mut network = network();
-        let link = network.open();
+        let link = network.open([PATIENCE; 2]);
         network.write(Instant(0), link, End::Near, b"x");
-        network.clog(link, Instant(50_000));
+        network.clog(link, Instant(0), Instant(50_000));
         assert_eq!(
             network.readable(Instant(20_000), link, End::Far),
             Readable::default()

@@ -10,6 +10,7 @@ mod nodes;
 mod options;
 mod passes;
 mod setup;
+mod storms;
 
 use core::fmt;
 
@@ -20,11 +21,12 @@ pub use options::{Between, Faults, Options};
 
 use super::checker;
 use super::client::Client;
-use super::network::{End, LinkId, Network};
+use super::driver::Driver;
+use super::network::{LinkId, Network};
 use super::prng::Prng;
-use super::request;
 use super::trace::Trace;
 use passes::SimShard;
+use storms::Cancel;
 
 /// Steps after which a run is said not to come to rest.
 const STEPS_MAX: u64 = 3_000_000;
@@ -70,13 +72,6 @@ pub struct Report {
     pub sessions_high: u64,
     /// Simulated nanoseconds.
     pub nanos: u64,
-}
-
-/// A cancel request on its way.
-#[derive(Debug)]
-struct Cancel {
-    client: usize,
-    link: LinkId,
 }
 
 /// Something that can be done now.
@@ -236,7 +231,11 @@ impl World {
             .iter()
             .filter_map(|client| client.next_time(now));
         let shards = self.shards.iter().filter_map(|shard| shard.next_time(now));
-        let others = [self.network.next_time(now), self.port.next_time(now)];
+        let others = [
+            self.network.next_time(now),
+            self.port.next_time(now),
+            self.next_cancel(),
+        ];
         let next = clients
             .chain(shards)
             .chain(others.into_iter().flatten())
@@ -308,10 +307,7 @@ impl World {
             .find_map(|shard| shard.driver.violations.pop());
         let connections = match self.options.between {
             Between::Nothing => None,
-            Between::Shards(_) => {
-                let connections = self.port.connections(&self.network);
-                checker::check_connections(connections, self.options.connections_max)
-            }
+            Between::Shards(_) => self.check_bounds(),
         };
         let found = self
             .violation
@@ -327,6 +323,22 @@ impl World {
                 self.who_waits()
             ));
         }
+    }
+
+    fn check_bounds(&self) -> Option<String> {
+        let connections_max = self.options.connections_max;
+        let connections = self.port.connections(&self.network);
+        let drivers = self.shards.iter().map(|sim| &sim.driver);
+        let links = drivers.clone().map(Driver::links_to_node).sum();
+        checker::check_connections(connections, connections_max)
+            .or_else(|| checker::check_links(links, connections_max))
+            .or_else(|| {
+                let mut drivers = drivers;
+                drivers.find_map(|driver| {
+                    checker::check_forgotten(self.now, driver)
+                        .or_else(|| checker::check_hanging(self.now, driver, &self.options.limits))
+                })
+            })
     }
 
     fn check_time(&mut self) {
@@ -355,46 +367,5 @@ impl World {
             .collect();
         let sessions = self.port.node.sessions().count();
         format!("waiting: {names:?}; {sessions} sessions at the node")
-    }
-
-    fn send_cancel(&mut self, place: usize) {
-        let client = &mut self.clients[place];
-        client.wants_cancel = false;
-        let Some((pid, secret)) = client.key else {
-            return;
-        };
-        // It may hit anything sent until the cancel has been dealt with.
-        client.cancelled_until = Some(u64::MAX);
-        let name = client.name.clone();
-        let Some(link) = self.open_link() else { return };
-        self.network
-            .write(self.now, link, End::Near, &request::cancel(pid, secret));
-        self.cancels.push(Cancel {
-            client: place,
-            link,
-        });
-        self.trace
-            .note(self.now, b"cancel", || format!("{name} cancels"));
-    }
-
-    /// A cancel is dealt with when the other side has closed.
-    fn end_cancels(&mut self) {
-        let now = self.now;
-        let is_closed = |network: &Network, link| {
-            let readable = network.readable(now, link, End::Near);
-            readable.is_eof || readable.is_reset
-        };
-        let cancels = core::mem::take(&mut self.cancels).into_iter();
-        let (done, left): (Vec<_>, _) =
-            cancels.partition(|cancel| is_closed(&self.network, cancel.link));
-        self.cancels = left;
-        for Cancel { client, link } in done {
-            self.network.close(now, link, End::Near);
-            let is_last = self.cancels.iter().all(|other| other.client != client);
-            let client = &mut self.clients[client];
-            if is_last {
-                client.end_cancel();
-            }
-        }
     }
 }

@@ -25,7 +25,7 @@ impl Driver {
         dial: impl FnOnce(&mut Network, &Address) -> Dialled,
     ) {
         match operation {
-            Operation::Adopt { conn, socket } => self.adopt(conn, socket),
+            Operation::Adopt { conn, socket } => self.adopt(now, conn, socket),
             Operation::Reject { socket } => match self.offered.remove(&socket.0) {
                 Some(link) => network.close(now, link, End::Far),
                 None => self.breach(format!("rejects {socket:?}, which was not offered")),
@@ -100,7 +100,14 @@ impl Driver {
         is_free && last != Some(id.generation)
     }
 
-    fn insert(&mut self, id: ConnId, link: Option<LinkId>, end: End, to: Option<Connecting>) {
+    fn insert(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        link: Option<LinkId>,
+        end: End,
+        to: Option<Connecting>,
+    ) {
         let conn = Conn {
             link,
             end,
@@ -112,18 +119,21 @@ impl Driver {
             closed_at: None,
             is_eof_told: false,
             is_failure_told: false,
+            opened_at: now,
+            failed_at: None,
+            is_deaf: self.temper.is_deaf,
             watch: (end == End::Near).then(Watch::default),
         };
         self.conns.insert(id, conn);
     }
 
-    fn adopt(&mut self, id: ConnId, socket: Socket) {
+    fn adopt(&mut self, now: Instant, id: ConnId, socket: Socket) {
         let Some(link) = self.offered.remove(&socket.0) else {
             self.breach(format!("adopts {socket:?}, which was not offered"));
             return;
         };
         if self.is_fresh(id) {
-            self.insert(id, Some(link), End::Far, None);
+            self.insert(now, id, Some(link), End::Far, None);
         }
     }
 
@@ -139,6 +149,7 @@ impl Driver {
             self.connects += 1;
             let (result, time) = dial(network, address);
             self.insert(
+                now,
                 id,
                 None,
                 End::Near,

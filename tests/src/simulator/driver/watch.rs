@@ -21,11 +21,18 @@ pub(super) struct Watch {
     answered: Tags,
     asked_count: u64,
     answered_count: u64,
+    /// The first bytes that were sent.
+    first: Vec<u8>,
 }
+
+/// The length and the code of a cancel request.
+const CANCEL: [u8; 8] = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e];
 
 impl Watch {
     /// Bytes go to the node; the first packet has no tag.
     pub(super) fn see_sent(&mut self, bytes: &[u8]) {
+        let missing = CANCEL.len().saturating_sub(self.first.len());
+        self.first.extend(bytes.iter().take(missing));
         let asks = |tag| matches!(tag, b'Q' | b'S' | b'F');
         self.asked_count += self.asked.count(bytes, true, asks);
     }
@@ -33,6 +40,11 @@ impl Watch {
     /// Bytes come from the node.
     pub(super) fn see_received(&mut self, bytes: &[u8]) {
         self.answered_count += self.answered.count(bytes, false, |tag| tag == b'Z');
+    }
+
+    /// Whether the connection is for a cancel.
+    pub(super) fn is_cancel(&self) -> bool {
+        self.first == CANCEL
     }
 
     /// Requests whose reply is not complete. The first ReadyForQuery answers the login.

@@ -4,9 +4,12 @@
 
 use core::time::Duration;
 
+use manifold_core::time::Instant;
+
 use super::World;
 use super::nodes::Act;
 use crate::simulator::client::ASYNC_NOTICE;
+use crate::simulator::network::{End, LinkId};
 
 /// The kinds of faults, in the order of their rates.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,9 +21,12 @@ enum Fault {
     Restart,
     Freeze,
     Notice,
+    Silence,
+    Swizzle,
+    Storm,
 }
 
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 10] = [
     Fault::Clog,
     Fault::Reset,
     Fault::Terminate,
@@ -28,6 +34,9 @@ const FAULTS: [Fault; 7] = [
     Fault::Restart,
     Fault::Freeze,
     Fault::Notice,
+    Fault::Silence,
+    Fault::Swizzle,
+    Fault::Storm,
 ];
 
 impl World {
@@ -42,6 +51,9 @@ impl World {
             faults.restart,
             faults.freeze,
             faults.notice,
+            faults.silence,
+            faults.swizzle,
+            faults.storm,
         ];
         let drawn = self.prng.below(1_000_000);
         let mut bound = 0;
@@ -58,7 +70,7 @@ impl World {
         let now = self.now;
         let length = Duration::from_millis(self.prng.between(1, 300));
         let links: Vec<_> = match fault {
-            Fault::Clog => self.network.links().collect(),
+            Fault::Clog | Fault::Silence | Fault::Swizzle => self.network.links().collect(),
             _ => self.port.links().collect(),
         };
         if links.is_empty() {
@@ -70,18 +82,51 @@ impl World {
         });
         let session = self.port.session_of(link);
         match (fault, session) {
-            (Fault::Clog, _) => self.network.clog(link, now + length),
+            (Fault::Clog, _) => self.network.clog(link, now, now + length),
             (Fault::Terminate, Some(session)) => self.port.node.terminate(session),
             (Fault::Kill | Fault::Reset, Some(_)) => self.kill_amid(link),
             (Fault::Restart, _) => self.port.crash(now, &mut self.network, now + length),
             (Fault::Freeze, _) => self.port.frozen_until = now + length,
             (Fault::Notice, Some(session)) => self.port.node.say(session, ASYNC_NOTICE),
+            (Fault::Silence, _) => self.silence(link),
+            (Fault::Swizzle, _) => self.swizzle(links),
+            (Fault::Storm, _) => self.storm(),
             (_, None) => {}
         }
     }
 
+    /// Nothing crosses a link any more: somewhere between, or because the host of one end is gone.
+    fn silence(&mut self, link: LinkId) {
+        let now = self.now;
+        let is_host = self.prng.chance(500);
+        let client = self.clients.iter().position(|it| it.link == Some(link));
+        match client {
+            Some(place) if is_host => {
+                self.clients[place].vanish(now, &mut self.network);
+                self.collect_from(place);
+            }
+            None if is_host && self.port.session_of(link).is_some() => {
+                self.port.vanish(now, &mut self.network, link);
+            }
+            _ => self.network.silence(now, link),
+        }
+    }
+
+    /// Clogs some links one after the other and frees them in another order.
+    fn swizzle(&mut self, links: Vec<LinkId>) {
+        let share = *self.prng.pick(&[200, 500, 1_000]);
+        for link in links {
+            if self.prng.chance(share) {
+                let from = self.prng.between(0, 100_000_000);
+                let until = from + self.prng.between(1, 300_000_000);
+                let at = |nanos| Instant(self.now.0 + nanos);
+                self.network.clog(link, at(from), at(until));
+            }
+        }
+    }
+
     /// Kills a session before its next step, or after it with all, some or none of its reply sent.
-    fn kill_amid(&mut self, link: crate::simulator::network::LinkId) {
+    fn kill_amid(&mut self, link: LinkId) {
         let now = self.now;
         if self.prng.chance(700) {
             let acts = self.port.acts(now, &self.network);
@@ -94,8 +139,7 @@ impl World {
         {
             let most = self.prng.size(0, 200);
             let bytes = self.port.node.take_output(session, most);
-            self.network
-                .write(now, link, crate::simulator::network::End::Far, &bytes);
+            self.network.write(now, link, End::Far, &bytes);
         }
         self.port.kill(now, &mut self.network, link);
     }

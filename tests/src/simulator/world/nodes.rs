@@ -98,7 +98,7 @@ impl NodePort {
             } else if is_lost && is_waiting {
                 acts.push((link, Act::Close));
             }
-            if !session.output.is_empty() && network.room(link, End::Far) > 0 {
+            if !session.output.is_empty() && network.room(now, link, End::Far) > 0 {
                 acts.push((link, Act::Write));
             } else if session.has_ended() && session.output.is_empty() {
                 acts.push((link, Act::Close));
@@ -133,7 +133,7 @@ impl NodePort {
                 Vec::new()
             }
             Act::Write => {
-                let room = network.room(link, End::Far);
+                let room = network.room(now, link, End::Far);
                 let bytes = self.node.take_output(session, room);
                 network.write(now, link, End::Far, &bytes);
                 bytes
@@ -150,6 +150,12 @@ impl NodePort {
     pub fn kill(&mut self, now: Instant, network: &mut Network, link: LinkId) {
         self.drop_link(link);
         network.reset(now, link, End::Far);
+    }
+
+    /// The host of a session is gone, and nobody says so.
+    pub fn vanish(&mut self, now: Instant, network: &mut Network, link: LinkId) {
+        self.drop_link(link);
+        network.vanish(now, link, End::Far);
     }
 
     /// The node dies.

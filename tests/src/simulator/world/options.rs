@@ -10,7 +10,7 @@ use manifold_core::limits::Limits;
 use super::logins::Logins;
 use crate::simulator::client::{Excuses, Habits};
 use crate::simulator::driver::Temper;
-use crate::simulator::network::Weather;
+use crate::simulator::network::{Patience, Weather};
 use crate::simulator::postgres::Service;
 use crate::simulator::prng::Prng;
 use crate::simulator::script::Taste;
@@ -34,14 +34,34 @@ pub struct Faults {
     pub notice: u32,
     /// A new connection is refused or times out, in a thousand.
     pub refuse: u32,
+    /// A link falls silent for ever: half open, as its ends see it.
+    pub silence: u32,
+    /// Many links carry nothing for a while, each from and to another moment.
+    pub swizzle: u32,
+    /// Many cancels are sent at once.
+    pub storm: u32,
+    /// Nobody answers a new connection, in a thousand.
+    pub hang: u32,
+    /// A letter to another shard finds its mailbox full, in a thousand.
+    pub lost_letter: u32,
 }
 
 impl Faults {
     /// Whether a client may be told of a lost connection.
     pub fn lose_connections(&self) -> bool {
-        self.reset + self.terminate + self.kill + self.restart + self.refuse > 0
+        self.reset
+            + self.terminate
+            + self.kill
+            + self.restart
+            + self.refuse
+            + self.silence
+            + self.hang
+            > 0
     }
 }
+
+/// In a thousand runs, how many are harsh.
+const HARSH_RUNS: u32 = 350;
 
 /// What stands between clients and node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,6 +70,46 @@ pub enum Between {
     Nothing,
     /// So many shards.
     Shards(u32),
+}
+
+/// How long the kernel of a client waits for who is silent.
+pub const CLIENT: Patience = Patience {
+    idle: Duration::from_secs(50),
+    unacked: Duration::from_secs(20),
+};
+
+/// How long the kernel of a node waits for who is silent.
+pub const NODE: Patience = Patience {
+    idle: Duration::from_secs(60),
+    unacked: Duration::from_secs(25),
+};
+
+/// How long the sockets of the proxy wait for who is silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// For nodes.
+    pub upstream: Patience,
+    /// For clients.
+    pub listener: Patience,
+}
+
+impl Waits {
+    /// What the real drivers ask of their kernel. Nothing bounds what a client leaves
+    /// unacknowledged but the host's own `tcp_retries2`; 8 of them, as those set who want to
+    /// notice, are at least 100 seconds.
+    fn of_drivers() -> Self {
+        let config = manifold_drivers::Config::default();
+        let upstream = Patience {
+            // The first question that finds the time of TCP_USER_TIMEOUT over is the second one.
+            idle: config.keepalive_idle + config.keepalive_interval,
+            unacked: config.user_timeout,
+        };
+        let listener = Patience {
+            idle: Duration::from_secs(90),
+            unacked: Duration::from_secs(100),
+        };
+        Self { upstream, listener }
+    }
 }
 
 /// A run.
@@ -71,6 +131,8 @@ pub struct Options {
     pub faults: Faults,
     /// The network.
     pub weather: Weather,
+    /// How long the proxy waits for who is silent.
+    pub patience: Waits,
     /// The drivers.
     pub temper: Temper,
     /// The node.
@@ -114,6 +176,7 @@ impl Options {
             taste: Taste::draw(prng),
             faults,
             weather: draw_weather(prng),
+            patience: Waits::of_drivers(),
             temper: draw_temper(prng),
             service: draw_service(prng),
             logins,
@@ -125,6 +188,27 @@ impl Options {
             safety: Duration::from_secs(20),
             liveness: Duration::from_secs(600),
         }
+    }
+
+    /// Adds what makes connections fall silent and cancels come in storms, in some of the runs.
+    pub fn harshen(&mut self, prng: &mut Prng) {
+        if !prng.chance(HARSH_RUNS) {
+            return;
+        }
+        self.temper.is_deaf = prng.chance(500);
+        let mut rate = |most: u64| {
+            if prng.chance(500) {
+                prng.between(1, most) as u32
+            } else {
+                0
+            }
+        };
+        let faults = &mut self.faults;
+        faults.silence = rate(500);
+        faults.swizzle = rate(200);
+        faults.storm = rate(300);
+        faults.hang = rate(200);
+        faults.lost_letter = rate(100);
     }
 
     /// What a client's reply may differ in.
@@ -165,6 +249,7 @@ fn draw_faults(prng: &mut Prng) -> Faults {
         freeze: rate(300),
         notice: rate(2_000),
         refuse: rate(300),
+        ..Faults::default()
     }
 }
 
@@ -186,6 +271,7 @@ fn draw_temper(prng: &mut Prng) -> Temper {
         receive_max: *prng.pick(&[100, 4_096]),
         late_bytes: *prng.pick(&[0, 300]),
         classify_max: Duration::from_micros(*prng.pick(&[1, 100, 20_000])),
+        is_deaf: false,
     }
 }
 

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use manifold_core::event::Message;
+use manifold_core::ids::ShardId;
 use manifold_core::permits::Permits;
 use manifold_core::shard::Shard;
 use manifold_core::time::Instant;
 
-use super::World;
+use super::{Faults, World};
 use crate::simulator::checker;
 use crate::simulator::driver::{Driver, Happening};
 use crate::simulator::network::Network;
@@ -93,11 +95,12 @@ impl World {
 
     fn carry_out(&mut self, place: usize) {
         let now = self.now;
-        let refuse = if self.is_healed {
-            0
+        let faults = if self.is_healed {
+            Faults::default()
         } else {
-            self.options.faults.refuse
+            self.options.faults
         };
+        let patience = self.options.patience.upstream;
         let sim = &mut self.shards[place];
         let mut count = 0;
         while let Some(operation) = sim.shard.poll_operation() {
@@ -114,7 +117,7 @@ impl World {
             let (port, prng) = (&mut self.port, &mut self.prng);
             sim.driver
                 .apply(now, operation, &mut self.network, |network, _| {
-                    Self::dial(port, network, prng, now, refuse)
+                    Self::dial(port, network, prng, now, patience, faults)
                 });
         }
         sim.driver.end_pass(now, &mut self.network);
@@ -123,11 +126,26 @@ impl World {
             .or_else(|| checker::check_depth(sim.driver.depth(), &self.options.limits));
         self.violation = self.violation.take().or(found);
         for (shard, message) in core::mem::take(&mut sim.driver.outbox) {
-            let at = Instant(now.0 + self.prng.between(0, 100_000));
-            match self.shards.get_mut(shard.index()) {
-                Some(other) => other.driver.post(at, Happening::FromShard(message)),
-                None => self.fail(format!("driver contract: {shard:?} is no shard")),
+            self.tell(shard, message, faults.lost_letter);
+        }
+    }
+
+    /// Tells another shard something, if it exists and has room for it.
+    fn tell(&mut self, shard: ShardId, message: Message, lost_letter: u32) {
+        let at = Instant(self.now.0 + self.prng.between(0, 100_000));
+        let has_room = lost_letter == 0 || !self.prng.chance(lost_letter);
+        match (self.shards.get_mut(shard.index()), message) {
+            (Some(other), message) if has_room => {
+                other.driver.post(at, Happening::FromShard(message));
             }
+            // Whoever asked waits for the end of the connection. A key that nobody was given may
+            // name any shard.
+            (_, Message::Cancel { shard, client, .. }) => {
+                let taken = Happening::FromShard(Message::CancelTaken { client });
+                self.shards[shard.index()].driver.post(at, taken);
+            }
+            (None, _) => self.fail(format!("driver contract: {shard:?} is no shard")),
+            (Some(_), _) => {}
         }
     }
 

@@ -14,13 +14,13 @@ use manifold_core::topology::{Protocol, Service, Target};
 
 use super::World;
 use super::nodes::NodePort;
-use super::options::{Between, Options, draw_habits};
+use super::options::{Between, CLIENT, Faults, NODE, Options, draw_habits};
 use super::passes::SimShard;
 use crate::simulator::Setup;
 use crate::simulator::classifier::Classifier;
 use crate::simulator::client::Client;
 use crate::simulator::driver::{Dialled, Driver};
-use crate::simulator::network::{LinkId, Network};
+use crate::simulator::network::{LinkId, Network, Patience};
 use crate::simulator::postgres::Node;
 use crate::simulator::prng::Prng;
 use crate::simulator::script::Script;
@@ -30,7 +30,11 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64, setup: Setup) -> Self {
         let mut prng = Prng::new(seed);
-        let options = Options::draw(&mut prng, setup.between);
+        let mut options = Options::draw(&mut prng, setup.between);
+        if setup.is_harsh {
+            // Numbers of its own, so that a seed is the same run without it.
+            options.harshen(&mut Prng::new(!seed));
+        }
         let mut world = Self::with_options(seed, options, prng, setup.is_printed);
         if let Some(bug) = setup.bug {
             world.shards.iter_mut().for_each(|sim| sim.shard.plant(bug));
@@ -89,12 +93,12 @@ impl World {
         match self.options.between {
             Between::Nothing if self.port.down_until > self.now => None,
             Between::Nothing => {
-                let link = self.network.open();
+                let link = self.network.open([CLIENT, NODE]);
                 self.port.accept(link);
                 Some(link)
             }
             Between::Shards(_) => {
-                let link = self.network.open();
+                let link = self.network.open([CLIENT, self.options.patience.listener]);
                 let place = self.prng.below(self.shards.len() as u64) as usize;
                 self.shards[place].driver.offer(link);
                 Some(link)
@@ -108,20 +112,25 @@ impl World {
         network: &mut Network,
         prng: &mut Prng,
         now: Instant,
-        refuse: u32,
+        upstream: Patience,
+        faults: Faults,
     ) -> Dialled {
         let time = Duration::from_micros(prng.between(1, 2_000));
         if port.down_until > now {
             return (Err(Failure::Refused), time);
         }
-        if prng.chance(refuse) {
+        if prng.chance(faults.refuse) {
             let slow = Duration::from_millis(prng.between(1, 500));
             return (
                 Err(*prng.pick(&[Failure::TimedOut, Failure::Unreachable])),
                 slow,
             );
         }
-        let link = network.open();
+        // Nobody answers, not even that nobody is there.
+        if faults.hang > 0 && prng.chance(faults.hang) {
+            return (Err(Failure::TimedOut), upstream.unacked);
+        }
+        let link = network.open([upstream, NODE]);
         port.accept(link);
         (Ok(link), time)
     }
