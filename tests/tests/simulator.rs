@@ -39,7 +39,7 @@ fn repeats_every_step_when_seed_is_equal() {
     // A failure is as repeatable as a success.
     let run = |seed, setup| simulate(seed, setup).map_err(|failure| failure.to_string());
     for seed in [3, 14, 159] {
-        for setup in [Setup::DIRECT, Setup::of(seed)] {
+        for setup in [Setup::DIRECT, Setup::mild(seed), Setup::of(seed)] {
             assert_eq!(run(seed, setup), run(seed, setup));
         }
     }
@@ -47,9 +47,9 @@ fn repeats_every_step_when_seed_is_equal() {
     assert_ne!(one, two);
 }
 
-/// A seed that failed once.
+/// A seed that failed once, before connections fell silent and cancels came in storms.
 fn check(seed: u64) {
-    run([seed].into_iter(), Setup::of);
+    run([seed].into_iter(), Setup::mild);
 }
 
 #[test]

@@ -15,6 +15,11 @@ fn check(bug: Bug) {
 }
 
 #[test]
+fn finds_cancel_that_is_believed_without_its_secret() {
+    check(Bug::BelieveCancel);
+}
+
+#[test]
 fn finds_client_that_is_taken_out_of_pipe_too_early() {
     check(Bug::ForgetDiscard);
 }
@@ -22,6 +27,16 @@ fn finds_client_that_is_taken_out_of_pipe_too_early() {
 #[test]
 fn finds_session_that_is_not_wiped() {
     check(Bug::ForgetReset);
+}
+
+#[test]
+fn finds_requests_that_follow_one_that_is_being_cancelled() {
+    check(Bug::ForgetFence);
+}
+
+#[test]
+fn finds_silent_upstream_that_is_not_given_up() {
+    check(Bug::ForgetSilent);
 }
 
 #[test]
@@ -51,5 +66,5 @@ fn finds_replies_that_are_swapped() {
 
 #[test]
 fn knows_every_bug_that_can_be_planted() {
-    assert_eq!(Bug::ALL.len(), 7, "a new bug needs a test here");
+    assert_eq!(Bug::ALL.len(), 10, "a new bug needs a test here");
 }

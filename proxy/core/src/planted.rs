@@ -6,9 +6,15 @@
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Bug {
+    /// A cancel is believed whatever secret it shows.
+    BelieveCancel,
     /// The requests of a client that goes are taken out of the pipe, though their replies will
     /// come.
     ForgetDiscard,
+    /// While a cancel is on its way, other requests follow the one that it is meant for.
+    ForgetFence,
+    /// A node that fell silent is not given up.
+    ForgetSilent,
     /// A settings difference is not sent to an upstream that changes lanes.
     ForgetSwitch,
     /// A session that a client has left behind is not wiped.
@@ -25,9 +31,12 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
+        Self::BelieveCancel,
         Self::ForgetDiscard,
+        Self::ForgetFence,
         Self::ForgetReset,
+        Self::ForgetSilent,
         Self::ForgetSwitch,
         Self::ReuseSlotWithoutGeneration,
         Self::RetryWrite,

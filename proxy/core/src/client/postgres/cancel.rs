@@ -13,6 +13,7 @@ use crate::client::postgres::{Phase, Waiting};
 use crate::conns::Owner;
 use crate::event::{Message, Operation};
 use crate::ids::{ClientId, ConnId, ShardId, UpstreamId};
+use crate::planted::Bug;
 use crate::shard::{Shard, Timer};
 use crate::topology::Target;
 use crate::upstream::postgres::pipe::Requester;
@@ -61,7 +62,8 @@ impl Shard {
         };
         let client = &self.clients[id];
         // All 32 bits in one comparison: nothing is learned from how long it takes.
-        if client.secret != secret || client.phase != Phase::Ready {
+        let is_right = client.secret == secret || self.planted.is(Bug::BelieveCancel);
+        if !is_right || client.phase != Phase::Ready {
             return;
         }
         if client.in_flight > 0 {
@@ -150,7 +152,7 @@ impl Shard {
             return;
         };
         let upstream = &mut self.upstreams[target];
-        upstream.fences += 1;
+        upstream.fences += u32::from(!self.planted.is(Bug::ForgetFence));
         let conn = self.conns.reserve(None);
         self.conns.set_owner(conn, Owner::Canceller(target));
         self.conns.connect(conn, address);
