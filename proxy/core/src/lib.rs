@@ -1,6 +1,7 @@
 //! The shard of manifold as a pure state machine: events in, operations out.
 #![forbid(unsafe_code)]
 
+pub mod audience;
 pub mod auth;
 pub mod client;
 pub mod conns;

@@ -25,6 +25,9 @@ pub struct Limits {
     /// Unsent bytes of a client above which it is closed, unless the upstream is its own: then
     /// reading from the node pauses.
     pub reply_bytes_max: usize,
+    /// Unsent bytes of a Redis client with subscriptions above which it is closed, as a node does
+    /// by its `client-output-buffer-limit`; one published message, too.
+    pub subscriber_bytes_max: usize,
     /// Unread bytes of a client that are kept while its requests wait; reading pauses above.
     pub input_high: usize,
     /// Requests in flight on one upstream.
@@ -64,6 +67,7 @@ impl Default for Limits {
             node_message_bytes_max: 16 << 20,
             output_high: 256 << 10,
             reply_bytes_max: 16 << 20,
+            subscriber_bytes_max: 32 << 20,
             input_high: 256 << 10,
             pipe_depth_max: 256,
             upstream_output_high: 1 << 20,

@@ -3,6 +3,9 @@
 //! Gets the events that concern it, with what it may use of its shard. Knows nothing of other
 //! protocols. Invariant: outside of an event, everybody who can go on has gone on.
 
+#[cfg(test)]
+pub(crate) mod stage;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -262,6 +265,9 @@ impl Redis {
                 self.refuse_move(reach, id, &text);
                 continue;
             }
+            if waiting == Waiting::Hub {
+                self.leave_hubs(id);
+            }
             let pool = &mut self.pools[pool];
             pool.lease_queue.retain(|&one| one != id);
             for pipes in &mut pool.lanes {
@@ -277,7 +283,7 @@ impl Redis {
         let idle = self
             .upstreams
             .iter()
-            .find(|(_, upstream)| upstream.is_idle() && reach.now - upstream.since >= limit)
+            .find(|(id, upstream)| self.may_close(*id) && reach.now - upstream.since >= limit)
             .map(|(id, _)| id);
         if let Some(id) = idle {
             self.close_upstream(reach, id);

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::audience::Audience;
 use crate::auth::{Auth, Users};
 use crate::event::Address;
 use crate::ids::{ListenerId, ServiceId};
@@ -30,6 +31,8 @@ pub struct Service {
     pub users: Arc<Users>,
     /// The connections that all shards together may hold.
     pub permits: Arc<Permits>,
+    /// Who listens through this proxy beyond what the node counts; Redis only.
+    pub audience: Arc<Audience>,
 }
 
 /// What the clients and the node of a service speak.

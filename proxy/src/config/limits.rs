@@ -31,6 +31,7 @@ pub const KEYS: &[&str] = &[
     "node_message_bytes_max",
     "output_high",
     "reply_bytes_max",
+    "subscriber_bytes_max",
     "input_high",
     "pipe_depth_max",
     "upstream_output_high",
@@ -61,6 +62,7 @@ pub fn read(source: &Source, table: &DeTable<'_>, place: Place, problems: &mut P
     reader.size("node_message_bytes_max", &mut limits.node_message_bytes_max);
     reader.size("output_high", &mut limits.output_high);
     reader.size("reply_bytes_max", &mut limits.reply_bytes_max);
+    reader.size("subscriber_bytes_max", &mut limits.subscriber_bytes_max);
     reader.size("input_high", &mut limits.input_high);
     reader.count("pipe_depth_max", &mut limits.pipe_depth_max);
     reader.size("upstream_output_high", &mut limits.upstream_output_high);

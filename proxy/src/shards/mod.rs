@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use manifold_core::audience::Audience;
 use manifold_core::event::Address;
 use manifold_core::ids::{ListenerId, ServiceId, ShardId};
 use manifold_core::permits::Permits;
@@ -294,7 +295,7 @@ fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Servic
         .map(ServiceId)
         .zip(services)
         .zip(&listeners.by_service);
-    numbered
+    let mut services: Vec<_> = numbered
         .map(|((id, service), listeners)| topology::Service {
             id,
             name: service.name.clone(),
@@ -312,8 +313,18 @@ fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Servic
             auth: service.auth,
             users: service.users.clone(),
             permits: Arc::new(Permits::new(service.connections_max)),
+            audience: Arc::new(Audience::default()),
         })
-        .collect()
+        .collect();
+    // A node counts subscribers whatever the service they came through.
+    for place in 1..services.len() {
+        let (before, rest) = services.split_at_mut(place);
+        let same = before.iter().find(|other| other.target == rest[0].target);
+        if let Some(same) = same {
+            rest[0].audience = same.audience.clone();
+        }
+    }
+    services
 }
 
 /// What one shard's core is made from: permits in a ledger of its own, and its part of the clients.
@@ -321,6 +332,7 @@ fn settings(config: &Config, plan: &Plan, id: ShardId, services: &[topology::Ser
     let mut services = services.to_vec();
     for service in &mut services {
         service.permits = Arc::new(service.permits.share());
+        service.audience = Arc::new(service.audience.share());
     }
     let mut limits = config.limits.clone();
     limits.clients_max = limits.clients_max.div_ceil(plan.shards);

@@ -10,7 +10,6 @@ use std::time::Duration;
 use manifold_core::auth::Users;
 use manifold_core::event::{Event, Level, Operation};
 use manifold_core::ids::ServiceId;
-use manifold_core::permits::Permits;
 use manifold_core::shard::Settings;
 use manifold_core::time::Instant;
 use manifold_drivers::{Driver, Woken};
@@ -213,12 +212,10 @@ impl Turn {
             "a panic ended the core of this shard; its clients are disconnected, a fresh one starts"
         );
         driver.close_all();
-        let permits = self
-            .settings
-            .services
-            .iter()
-            .map(|service| &service.permits);
-        permits.for_each(|permits: &Arc<Permits>| permits.return_all());
+        for service in &self.settings.services {
+            service.permits.return_all();
+            service.audience.return_all();
+        }
         self.answers.clear();
         self.life = self.life.next();
         self.publisher.count_panic();

@@ -10,6 +10,7 @@ use manifold_core::auth::{Auth, Users};
 use manifold_core::event::{Address, Message};
 use manifold_core::ids::{DatabaseId, ListenerId, ServiceId, ShardId};
 use manifold_core::limits::Limits;
+use manifold_core::permits::Permits;
 use manifold_core::proof::{Reason, Verdict};
 use manifold_core::topology::{Protocol, Service, Target};
 use manifold_drivers::{Config, Kind, ListenAddress, bind};
@@ -122,6 +123,7 @@ fn settings(permits: &Permits) -> Settings {
         auth: Auth::Relay,
         users: Arc::new(Users::default()),
         permits: Arc::new(permits.share()),
+        audience: Arc::default(),
     };
     let services = vec![service];
     Settings {

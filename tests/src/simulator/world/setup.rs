@@ -201,11 +201,13 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         auth: options.logins.auth,
         users: options.logins.file.clone(),
         permits: ledgers[0].clone(),
+        audience: Arc::default(),
     };
     let new_shard = |number: u32| {
         let permits = ledgers[number as usize].clone();
         let service = Service {
             permits: permits.clone(),
+            audience: Arc::new(service.audience.share()),
             ..service.clone()
         };
         let id = ShardId(number);

@@ -5,6 +5,7 @@
 
 use crate::client::redis::Mute;
 use crate::ids::ClientId;
+use crate::limits::Limits;
 use crate::reach::Reach;
 use crate::redis::Redis;
 
@@ -44,7 +45,7 @@ impl Redis {
                 upstream.is_paused = true;
                 reach.conns.pause(upstream.conn);
             }
-            None if unsent > reach.limits.reply_bytes_max => self.drop_client(reach, id),
+            None if unsent > client.unsent_max(reach.limits) => self.drop_client(reach, id),
             None => {}
         }
     }
@@ -63,7 +64,10 @@ impl Redis {
         client.input.drop_answered(len as usize);
         client.is_amid = false;
         client.retries = 0;
-        if client.parked.is_some() {
+        if client.session.is_some() {
+            self.flush_late(reach, id);
+        }
+        if self.clients.get(id).is_some_and(|it| it.parked.is_some()) {
             self.unpark(reach, id);
         }
     }
@@ -87,6 +91,7 @@ impl Redis {
             client.answered = number.wrapping_add(1);
             client.input.drop_answered(len as usize);
             client.is_amid = false;
+            self.flush_late(reach, id);
         }
     }
 
@@ -107,6 +112,15 @@ impl Redis {
 }
 
 impl super::Client {
+    /// Unsent bytes above which it is closed.
+    fn unsent_max(&self, limits: &Limits) -> usize {
+        if self.is_subscribed() {
+            limits.reply_bytes_max.max(limits.subscriber_bytes_max)
+        } else {
+            limits.reply_bytes_max
+        }
+    }
+
     /// Whether the reply to the request at hand is not wanted.
     pub(crate) fn take_mute(&mut self) -> bool {
         match self.mute {

@@ -53,6 +53,50 @@ pub(crate) fn refused(service: &str, command: &str) -> Vec<u8> {
     ))
 }
 
+/// A subscription takes an upstream of its own, and there is only one.
+pub(crate) fn no_room_to_subscribe(service: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": connections_max is 1, and a subscription needs a connection beside \
+         the one for commands; set connections_max to 2 or more"
+    ))
+}
+
+/// Subscriptions are not the business of a transaction here.
+pub(crate) fn no_subscription_in_multi(service: &str, command: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": {} inside of MULTI is not possible through the proxy; do it before \
+         MULTI or after EXEC",
+        command.to_ascii_uppercase()
+    ))
+}
+
+/// What a session with subscriptions and the old protocol may not do, in a node's words.
+pub(crate) fn is_subscribed(command: &str, has_shards: bool) -> Vec<u8> {
+    let shards = if has_shards { "(P|S)" } else { "(P)" };
+    of_node(format_args!(
+        "ERR Can't execute '{command}': only {shards}SUBSCRIBE / {shards}UNSUBSCRIBE / PING / QUIT \
+         / RESET are allowed in this context"
+    ))
+}
+
+/// EXEC says what any other command would say as the reason of its own failure.
+pub(crate) fn exec_while_subscribed(has_arity: bool, has_shards: bool) -> Vec<u8> {
+    let why = match has_arity {
+        true => is_subscribed("exec", has_shards),
+        false => arity("exec"),
+    };
+    let why = String::from_utf8_lossy(&why);
+    let why = why.trim_start_matches("-ERR ").trim_end();
+    of_node(format_args!(
+        "EXECABORT Transaction discarded because of: {why}"
+    ))
+}
+
+/// Nobody has said who it is.
+pub(crate) fn not_authenticated() -> Vec<u8> {
+    of_node("NOAUTH Authentication required.")
+}
+
 /// More clients than may be.
 pub(crate) fn too_many_clients() -> Vec<u8> {
     of_node("ERR max number of clients reached")

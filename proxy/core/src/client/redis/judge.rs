@@ -102,6 +102,7 @@ fn need_of(command: &Command, request: &[u8], is_admin: bool) -> Need {
     let effect = || match command.class_of(words) {
         Class::Blocking => Effect::Block,
         Class::Read => Effect::Read,
+        Class::Keyless | Class::Keyed if counts_subscribers(command) => Effect::Count,
         _ => Effect::Write,
     };
     let alone = |pins, soils| {
@@ -130,6 +131,14 @@ fn need_of(command: &Command, request: &[u8], is_admin: bool) -> Need {
 /// What lines of HTTP begin with. Not every node names them among its commands.
 fn is_of_another_protocol(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
+/// Whether it is answered with how many listen.
+fn counts_subscribers(command: &Command) -> bool {
+    matches!(
+        &*command.name,
+        "publish" | "spublish" | "pubsub|numsub" | "pubsub|shardnumsub"
+    )
 }
 
 fn need_of_session(command: SessionCommand) -> Need {

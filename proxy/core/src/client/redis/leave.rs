@@ -44,6 +44,7 @@ impl Redis {
             // A command that blocks, a transaction, watched keys: all end with the connection.
             self.close_upstream(reach, lease.upstream);
         }
+        self.end_subscriptions(reach, id, &mut client);
         if let Some(pending) = client.session.as_mut().and_then(|it| it.pending.take()) {
             self.leave_pool(pending.pool());
         }

@@ -7,6 +7,7 @@ use core::fmt::Write;
 
 use manifold_protocols::redis::resp::inline::write_bulk;
 
+use crate::audience;
 use crate::client::redis::others::{Filter, Kind};
 use crate::event::Peer;
 use crate::ids::{ClientId, ServiceId};
@@ -46,6 +47,7 @@ impl Redis {
         let address = || address_of(&client.peer);
         let kind = match client.lease {
             Some(lease) if lease.is_stream => Kind::Stream,
+            _ if client.is_subscribed() => Kind::PubSub,
             _ => Kind::Normal,
         };
         let fits_kind = filter.kind.is_none_or(|wanted| wanted == kind);
@@ -79,18 +81,23 @@ impl Redis {
         let field = |bytes: Option<&[u8]>| bytes.unwrap_or_default().escape_ascii().to_string();
         let is_multi = client.lease.is_some_and(|lease| lease.is_multi);
         let is_blocked = self.blocked_at(id).is_some();
-        let flags = match (is_multi, is_blocked) {
-            (true, _) => "x",
-            (false, true) => "b",
-            (false, false) => "N",
+        let subscriptions = client.subscriptions();
+        let listens = |kind: audience::Kind| subscriptions.map_or(0, |it| it.number(kind));
+        let flags = match (client.is_subscribed(), is_multi, is_blocked) {
+            (true, true, _) => "Px",
+            (true, false, true) => "Pb",
+            (true, false, false) => "P",
+            (false, true, _) => "x",
+            (false, false, true) => "b",
+            (false, false, false) => "N",
         };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "id={} addr={} laddr={}:0 fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-             ssub=0 multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 \
-             omem=0 tot-mem=0 events=r cmd={command} user={} redir=-1 resp={} lib-name={} \
-             lib-ver={}",
+            "id={} addr={} laddr={}:0 fd={} name={} age={} idle={} flags={flags} db={} \
+             sub={} psub={} ssub={} multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 \
+             rbp=0 obl={} oll=0 omem=0 tot-mem=0 events=r cmd={command} user={} redir=-1 \
+             resp={} lib-name={} lib-ver={}",
             client.number,
             address_of(&client.peer),
             reach.service(client.service).name,
@@ -99,6 +106,9 @@ impl Redis {
             (reach.now - client.came_at).as_secs(),
             (reach.now - client.active_at).as_secs(),
             key.database,
+            listens(audience::Kind::Channel),
+            listens(audience::Kind::Pattern),
+            listens(audience::Kind::Shard),
             if is_multi { 0 } else { -1 },
             client.input.unparsed().len(),
             reach.conns.unsent(client.conn),

@@ -1,9 +1,9 @@
 //! A Redis client: its socket's unanswered bytes and its session's state.
 //!
 //! The files beside this one: `judge` (what a request needs), `pump` (one request after the other),
-//! `session` (what the proxy itself keeps for a session), `deliver` (replies in the order of their
-//! requests), `listing` (what CLIENT LIST says), `others` (who else
-//! there is), `errors` (what it says itself), and
+//! `session` (what the proxy itself keeps for a session), `subscribe` (what it listens to),
+//! `listen` (how messages reach it), `deliver` (replies in the order of their requests), `listing`
+//! (what CLIENT LIST says), `others` (who else there is), `errors` (what it says itself), and
 //! `leave` (how clients go). None of them reads a node's replies. Invariant: of one client's
 //! unanswered requests, all are on one upstream.
 
@@ -11,10 +11,12 @@ pub mod deliver;
 pub mod errors;
 pub mod judge;
 pub mod leave;
+pub mod listen;
 pub mod listing;
 pub mod others;
 pub mod pump;
 pub mod session;
+pub mod subscribe;
 
 use std::collections::BTreeMap;
 
@@ -135,6 +137,8 @@ pub enum Waiting {
     Move,
     /// What other shards say.
     Others,
+    /// The node to begin or end subscriptions.
+    Hub,
 }
 
 /// Which replies a client does not want.

@@ -70,6 +70,8 @@ pub enum Kind {
     Normal,
     /// One that reads a stream, as replicas do.
     Stream,
+    /// One that listens to channels.
+    PubSub,
     /// What no session is.
     None,
 }
@@ -397,7 +399,8 @@ fn read_filter(options: &[&[u8]]) -> Result<(Filter, bool), &'static str> {
             b"type" => match &*value.to_ascii_lowercase() {
                 b"normal" => filter.kind = Some(Kind::Normal),
                 b"replica" | b"slave" => filter.kind = Some(Kind::Stream),
-                b"master" | b"pubsub" => filter.kind = Some(Kind::None),
+                b"pubsub" => filter.kind = Some(Kind::PubSub),
+                b"master" => filter.kind = Some(Kind::None),
                 _ => return Err("ERR Unknown client type"),
             },
             b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.spares_itself = true,

@@ -8,6 +8,7 @@ use manifold_protocols::redis::command::SessionCommand;
 use manifold_protocols::redis::resp::request::{Arguments, Found, Malformed, rewrite};
 
 use crate::client::redis::judge::{Alone, Need, find_unit, judge};
+use crate::client::redis::subscribe::Change;
 use crate::client::redis::{Client, Mute, Waiting, errors};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
@@ -81,6 +82,12 @@ impl Redis {
     /// Looks at one request.
     fn take(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize, count: usize) -> Turn {
         let client = &self.clients[id];
+        if client.is_subscribed()
+            && let Some(turn) = self.take_subscribed(reach, id, len, count)
+        {
+            return turn;
+        }
+        let client = &self.clients[id];
         if client.lease.is_some() {
             return self.take_on_lease(reach, id, len, count);
         }
@@ -139,15 +146,23 @@ impl Redis {
         lane: Lane,
         effect: Effect,
     ) -> Turn {
+        let hub = match effect {
+            Effect::Count => self.hub_of_own_message(id, len),
+            _ => None,
+        };
         let client = &self.clients[id];
         let target = match client.route {
             // Nothing overtakes the client's own earlier requests.
             Some(route) => {
                 let post = self.upstreams[route.upstream].post;
-                let fits = post == Post::Lane(lane) || post == Post::Lane(Lane::Slow);
+                let fits = match hub {
+                    Some(hub) => hub == route.upstream,
+                    None => post == Post::Lane(lane) || post == Post::Lane(Lane::Slow),
+                };
                 (fits && self.has_room(reach, route.upstream)).then_some(route.upstream)
             }
             None if client.resends > 0 => None,
+            None if hub.is_some_and(|hub| self.has_room(reach, hub)) => hub,
             None => {
                 let pool = client.pool;
                 let pipes = &self.pools[pool].lanes[lane as usize];
@@ -295,6 +310,11 @@ impl Redis {
             // Neither is queued: both end the transaction.
             Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
                 return self.take_session(reach, id, len, command);
+            }
+            Need::Session(command)
+                if (lease.is_queueing || lease.is_multi) && Change::of(command).is_some() =>
+            {
+                return self.refuse_in_multi(reach, id, len);
             }
             // Between MULTI and EXEC the node queues whatever it is.
             Need::Session(_) if lease.is_queueing || lease.is_multi => {

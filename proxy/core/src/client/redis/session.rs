@@ -13,6 +13,7 @@ use manifold_protocols::redis::resp::request::{Arguments, Found};
 
 use crate::client::redis::others::Inquiry;
 use crate::client::redis::pump::Turn;
+use crate::client::redis::subscribe::{Change, Subscriptions};
 use crate::client::redis::{Mute, Waiting, errors};
 use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::reach::Reach;
@@ -34,6 +35,8 @@ pub struct Session {
     pub pending: Option<Move>,
     /// What it wants to know of others.
     pub inquiry: Option<Box<Inquiry>>,
+    /// What it listens to, if to anything.
+    pub subscriptions: Option<Box<Subscriptions>>,
 }
 
 /// A session on its way to another pool.
@@ -87,6 +90,9 @@ impl Redis {
         let request = client.input.unparsed()[..len].to_vec();
         let words: Vec<&[u8]> = Arguments::of(&request).collect();
         let is_locked = self.nodes[client.service.index()].is_locked;
+        if let Some(change) = Change::of(command) {
+            return self.take_subscription(reach, id, len, change, &words);
+        }
         match command {
             SessionCommand::Client(_) if is_locked && self.key_of(id).login.is_none() => {
                 self.answer(reach, id, len, errors::LOCKED);
@@ -310,6 +316,10 @@ impl Redis {
             client.waiting = Waiting::Itself;
             return Turn::Wait;
         }
+        if self.leave_all(reach, id) {
+            return Turn::Wait;
+        }
+        let client = &mut self.clients[id];
         client.mute = Mute::No;
         if let Some(session) = &mut client.session {
             session.name = Box::default();

@@ -38,6 +38,10 @@ impl Redis {
             self.make_room(reach, service);
             return false;
         }
+        if post == Post::Hub && !self.may_subscribe(reach, service) {
+            self.make_room(reach, service);
+            return false;
+        }
         if !reach.service(service).permits.take() {
             self.make_room(reach, service);
             return false;
@@ -51,6 +55,10 @@ impl Redis {
         match post {
             Post::Lane(lane) => pool.lanes[lane as usize].upstreams.push(id),
             Post::Lease => pool.leases.push(id),
+            Post::Hub => {
+                let hub = pool.hub.as_mut();
+                hub.expect("it is opened for its hub").upstream = Some(id);
+            }
         }
         let connect = Timer::Redis(RedisTimer::Connect(id));
         reach
@@ -87,7 +95,7 @@ impl Redis {
         let idle = self
             .upstreams
             .iter()
-            .filter(|(_, upstream)| upstream.service == service && upstream.is_idle())
+            .filter(|(id, upstream)| upstream.service == service && self.may_close(*id))
             .filter(|(_, upstream)| !self.pools[upstream.pool].is_wanting())
             .min_by_key(|(_, upstream)| upstream.since)
             .map(|(id, _)| id);
@@ -212,6 +220,7 @@ impl Redis {
                 self.handle_upstream_down(reach, id, "it does not know RESET");
             }
             Own::Reset => self.greet(reach, id),
+            Own::Subscription => self.handle_hub_reply(reach, id, reply),
         }
     }
 
@@ -235,24 +244,27 @@ impl Redis {
         let upstream = &mut self.upstreams[id];
         upstream.state = State::Ready;
         upstream.since = reach.now;
-        let (pool, service) = (upstream.pool, upstream.service);
+        let (pool, service, upstream_post) = (upstream.pool, upstream.service, upstream.post);
         let node = &mut self.nodes[service.index()];
         node.failures = 0;
         node.retry_at = Instant(0);
+        if upstream_post == Post::Hub {
+            self.restore_hub(reach, pool);
+        }
         self.list_pool(pool);
     }
 
     /// The node does not let us in, and says why: that is the answer for everybody who waits to get
     /// in there.
     fn handle_refusal(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
-        let pool = self.upstreams[id].pool;
+        let (pool_id, post) = (self.upstreams[id].pool, self.upstreams[id].post);
         if reply.starts_with(b"-ERR max number of clients") || reply.starts_with(b"-LOADING") {
             self.handle_upstream_down(reach, id, "it takes no more connections");
             return;
         }
         let reply = reply.to_vec();
         self.close_upstream(reach, id);
-        if let Some(pool) = self.pools.get_mut(pool) {
+        if let Some(pool) = self.pools.get_mut(pool_id) {
             let movers = core::mem::take(&mut pool.movers);
             let lanes = [Lane::Fast, Lane::Slow]
                 .map(|lane| core::mem::take(&mut pool.lanes[lane as usize].waiting));
@@ -264,6 +276,7 @@ impl Redis {
                 self.answer_next(reach, client, &reply);
             }
         }
+        self.refuse_hub(reach, pool_id, post, &reply);
     }
 
     /// A connection to the node could not be had. The next attempt waits, longer each time.

@@ -32,6 +32,9 @@ impl Redis {
         reach.stats.upstreams -= 1;
         reach.close_upstream(service, upstream.conn);
         self.pools[upstream.pool].forget(id);
+        if upstream.post == Post::Hub {
+            self.lose_hub(reach, upstream.pool);
+        }
         if self.nodes[service.index()].is_asked_on == Some(id) {
             self.nodes[service.index()].is_asked_on = None;
         }
@@ -48,7 +51,7 @@ impl Redis {
         if let Some(pool) = self.pools.get_mut(upstream.pool) {
             let lane = match upstream.post {
                 Post::Lane(lane) => lane,
-                Post::Lease => Lane::Slow,
+                Post::Lease | Post::Hub => Lane::Slow,
             };
             // Behind those that were lost before, and before everybody who has not been sent.
             pool.lanes[lane as usize].resends.extend(resends);
@@ -94,7 +97,7 @@ impl Redis {
             return self.drop_client(reach, id);
         }
         let may_run_again = lost.position >= given || lost.effect == Effect::Read;
-        let is_shared = matches!(upstream.post, Post::Lane(_));
+        let is_shared = upstream.post != Post::Lease;
         if may_run_again && is_shared && client.retries < RESENDS_MAX {
             client.retries += 1;
             client.resends += 1;

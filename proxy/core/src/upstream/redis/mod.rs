@@ -1,12 +1,14 @@
 //! An upstream to a Redis node: its pipe, what it is used for, who holds it.
 //!
 //! The files beside this one: `pool` (who may use which), `connect` (until it is ready), `replies`
-//! (what comes back), `lease` (when it is one client's alone), `failure` (who is retried when it is
-//! lost). Invariant: every request sent has exactly one expectation in the pipe, in order, until
-//! its last reply came back.
+//! (what comes back), `lease` (when it is one client's alone), `hub` (what it is subscribed to for
+//! many), `count` (how many listen), `failure` (who is retried when it is lost). Invariant: every
+//! request sent has exactly one expectation in the pipe, in order, until its last reply came back.
 
 pub mod connect;
+pub mod count;
 pub mod failure;
+pub mod hub;
 pub mod lease;
 pub mod pool;
 pub mod replies;
@@ -75,6 +77,8 @@ pub enum Taking {
     Keep,
     /// It answers nothing, and is kept until it is whole.
     Push,
+    /// It answers nothing, and is too long for anybody: it is dropped as it comes.
+    Drown,
 }
 
 /// What a request in flight is answered with.
@@ -133,6 +137,8 @@ pub enum Own {
     Ping,
     /// CLIENT INFO: what a transaction has made of the connection.
     Info,
+    /// A subscription, or its end, for whom the hub knows.
+    Subscription,
 }
 
 /// What a request does, as far as retries and leases have to know.
@@ -142,6 +148,8 @@ pub enum Effect {
     Read,
     /// May have changed something once the node has it.
     Write,
+    /// Is answered with how many listen, which the node does not know; like a write otherwise.
+    Count,
     /// A whole transaction.
     Unit,
     /// Begins a transaction on a lease.

@@ -11,6 +11,7 @@ use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::State;
+use crate::upstream::redis::hub::Hub;
 
 /// The versions of the protocol. Replies differ beyond their form, so none is made of the other.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -65,6 +66,8 @@ pub enum Post {
     Lane(Lane),
     /// One client at a time.
     Lease,
+    /// Subscriptions of everybody who is logged in as it is.
+    Hub,
 }
 
 /// A request to be sent again.
@@ -108,6 +111,8 @@ pub struct Pool {
     pub leases: Vec<UpstreamId>,
     /// Who waits for a lease.
     pub lease_queue: VecDeque<ClientId>,
+    /// What its sessions, and those of the same login in other pools, are subscribed to.
+    pub hub: Option<Box<Hub>>,
     /// Who waits to come here.
     pub movers: VecDeque<ClientId>,
     /// Sessions that are here or on their way here.
@@ -124,6 +129,7 @@ impl Pool {
             lanes: Default::default(),
             leases: Vec::new(),
             lease_queue: VecDeque::new(),
+            hub: None,
             movers: VecDeque::new(),
             clients: 0,
             is_listed: false,
@@ -133,7 +139,8 @@ impl Pool {
     /// All its upstreams.
     pub fn upstreams(&self) -> impl Iterator<Item = UpstreamId> + '_ {
         let lanes = self.lanes.iter().flat_map(|pipes| &pipes.upstreams);
-        lanes.chain(&self.leases).copied()
+        let hub = self.hub.iter().filter_map(|hub| hub.upstream);
+        lanes.chain(&self.leases).copied().chain(hub)
     }
 
     /// Whether somebody waits for something.
@@ -141,13 +148,16 @@ impl Pool {
         let mut lanes = self.lanes.iter();
         !self.lease_queue.is_empty()
             || !self.movers.is_empty()
+            || self.hub.as_ref().is_some_and(|hub| hub.is_wanting())
             || lanes.any(|pipes| !pipes.waiting.is_empty() || !pipes.resends.is_empty())
     }
 
     /// Everybody who waits.
     pub fn queued(&self) -> impl Iterator<Item = ClientId> + '_ {
         let lanes = self.lanes.iter().flat_map(|pipes| &pipes.waiting);
-        lanes.chain(&self.lease_queue).chain(&self.movers).copied()
+        let hub = self.hub.iter().flat_map(|hub| &hub.waiting);
+        let lanes = lanes.chain(&self.lease_queue).chain(&self.movers);
+        lanes.chain(hub).copied()
     }
 
     /// Forgets an upstream.
@@ -156,6 +166,9 @@ impl Pool {
             pipes.upstreams.retain(|&one| one != id);
         }
         self.leases.retain(|&one| one != id);
+        if let Some(hub) = &mut self.hub {
+            hub.upstream = hub.upstream.filter(|&one| one != id);
+        }
     }
 }
 
@@ -191,7 +204,8 @@ impl Redis {
     /// A pool without sessions and without upstreams is forgotten.
     pub(crate) fn forget_pool_if_unused(&mut self, id: PoolId) {
         let pool = &self.pools[id];
-        if pool.clients == 0 && pool.upstreams().next().is_none() && !pool.is_listed {
+        let is_used = pool.clients > 0 || pool.hub.as_ref().is_some_and(|hub| hub.is_used());
+        if !is_used && pool.upstreams().next().is_none() && !pool.is_listed {
             self.pools_by_key.remove(&pool.key);
             self.pools.remove(id);
         }
@@ -232,6 +246,7 @@ impl Redis {
         self.serve_movers(reach, id);
         self.serve_leases(reach, id);
         self.open_spares(reach, id);
+        self.serve_hub(reach, id);
         self.forget_pool_if_unused(id);
     }
 

@@ -10,6 +10,7 @@ use crate::event::Level;
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
+use crate::upstream::redis::count::recount;
 use crate::upstream::redis::pool::Post;
 use crate::upstream::redis::{Effect, Expectation, State, Taking, Whose};
 
@@ -49,6 +50,7 @@ impl Redis {
             match upstream.taking {
                 Taking::Pass => self.pass(reach, id, piece, progress),
                 Taking::Keep | Taking::Push => self.keep(reach, id, piece, progress),
+                Taking::Drown => {}
             }
         }
     }
@@ -92,7 +94,15 @@ impl Redis {
     fn keep(&mut self, reach: &mut Reach<'_>, id: UpstreamId, piece: &[u8], progress: Progress) {
         let upstream = &mut self.upstreams[id];
         upstream.carry.extend_from_slice(piece);
-        if upstream.carry.len() > reach.limits.node_message_bytes_max {
+        let is_hub = upstream.post == Post::Hub;
+        let limit = match is_hub {
+            true => reach.limits.subscriber_bytes_max,
+            false => reach.limits.node_message_bytes_max,
+        };
+        if upstream.carry.len() > limit {
+            if is_hub && upstream.taking == Taking::Push {
+                return self.drown_push(reach, id, progress.is_end);
+            }
             return self.mismatch(reach, id, "a reply that is too long for what it is");
         }
         if !progress.is_end {
@@ -124,13 +134,16 @@ impl Redis {
             Whose::Client {
                 id: client,
                 number,
+                at,
+                len,
                 is_mute,
-                ..
             } => {
-                if let Some(client) = self.clients.get(client)
-                    && head.effect == Effect::Hello
-                {
-                    super::lease::rename(reply, client.number);
+                if let Some(client) = self.clients.get(client) {
+                    match head.effect {
+                        Effect::Hello => super::lease::rename(reply, client.number),
+                        Effect::Count => recount(reach, client, at, len, reply),
+                        _ => {}
+                    }
                 }
                 if !is_mute {
                     self.deliver(reach, client, number, reply);
@@ -231,6 +244,9 @@ impl Redis {
 
     /// What the node said of its own accord.
     fn handle_push(&mut self, reach: &mut Reach<'_>, id: UpstreamId, push: &[u8]) {
+        if self.upstreams[id].post == Post::Hub {
+            return self.handle_hub_push(reach, id, push);
+        }
         // Invalidations of tracked keys, for the one who asked for them.
         if let Some(holder) = self.upstreams[id].holder
             && let Some(client) = self.clients.get(holder)
@@ -240,13 +256,14 @@ impl Redis {
             if let Some(client) = self.clients.get_mut(holder) {
                 client.is_amid = false;
             }
+            self.flush_late(reach, holder);
         } else {
             reach.stats.replies_discarded += 1;
         }
     }
 
     /// The node broke the protocol: nothing on this upstream can be believed any more.
-    fn mismatch(&mut self, reach: &mut Reach<'_>, id: UpstreamId, what: &str) {
+    pub(crate) fn mismatch(&mut self, reach: &mut Reach<'_>, id: UpstreamId, what: &str) {
         let Some(upstream) = self.upstreams.get(id) else {
             return;
         };
@@ -273,7 +290,8 @@ fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
     let head = head?;
     Some(match head.whose {
         Whose::Own(_) => Taking::Keep,
-        _ if head.effect == Effect::Hello || matches!(first, b'-' | b'!') => Taking::Keep,
+        _ if matches!(head.effect, Effect::Hello | Effect::Count) => Taking::Keep,
+        _ if matches!(first, b'-' | b'!') => Taking::Keep,
         _ => Taking::Pass,
     })
 }

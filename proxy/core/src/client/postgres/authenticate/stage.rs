@@ -126,6 +126,7 @@ impl Stage {
             auth,
             users: Arc::new(users),
             permits: Arc::clone(&permits),
+            audience: Arc::default(),
         };
         let limits = Limits::default();
         let shard = Shard::new(Settings {

@@ -1,0 +1,330 @@
+//! A shard between Redis clients and a node that a test plays: events in, operations out.
+//!
+//! Greetings are answered as a node answers them; what else the proxy asks waits until the test
+//! says something. Bytes are shown with spaces for line ends. Knows no command.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use manifold_protocols::redis::resp::inline::{write_bulk, write_request};
+use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
+
+use crate::audience::Audience;
+use crate::auth::{Auth, Users};
+use crate::event::{Address, Event, Operation, Peer, Socket};
+use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
+use crate::limits::Limits;
+use crate::permits::Permits;
+use crate::shard::{Settings, Shard};
+use crate::time::Instant;
+use crate::topology::{Protocol, Service, Target};
+
+/// One shard, its clients, and its connections to the node in the order in which they were opened.
+pub(crate) struct Stage {
+    shard: Shard,
+    now: Instant,
+    clients: Vec<Side>,
+    upstreams: Vec<Side>,
+    /// Sends to clients that do not read.
+    held: BTreeMap<ConnId, Vec<u8>>,
+}
+
+/// One connection as the other side sees it.
+#[derive(Default)]
+struct Side {
+    conn: Option<ConnId>,
+    /// What came and nobody has asked about.
+    got: Vec<u8>,
+    finder: Finder,
+    reads: bool,
+    /// It has been asked for a subscription.
+    is_hub: bool,
+    is_closed: bool,
+}
+
+/// The permits and the audience of a node, for stages that share it.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub audience: Audience,
+}
+
+impl Stage {
+    /// A shard with nothing special.
+    pub fn new() -> Self {
+        Self::with(Limits::default(), 4, &Shared::default())
+    }
+
+    /// A shard with these limits, beside others.
+    pub fn with(limits: Limits, connections_max: u32, shared: &Shared) -> Self {
+        let service = Service {
+            id: ServiceId(0),
+            name: "cache".into(),
+            listeners: vec![ListenerId(0)],
+            target: Target::Address(Address::Unix("node".into())),
+            protocol: Protocol::Redis,
+            is_admin: false,
+            auth: Auth::Relay,
+            users: Arc::new(Users::default()),
+            permits: Arc::new(Permits::new(connections_max)),
+            audience: Arc::new(shared.audience.share()),
+        };
+        let shard = Shard::new(Settings {
+            id: ShardId(0),
+            shards: 1,
+            seed: 5,
+            limits,
+            services: vec![service],
+        });
+        Self {
+            shard,
+            now: Instant(1_000_000_000),
+            clients: Vec::new(),
+            upstreams: Vec::new(),
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// A client comes; says its place.
+    pub fn client(&mut self) -> usize {
+        let place = self.clients.len();
+        self.clients.push(Side {
+            reads: true,
+            ..Side::default()
+        });
+        let accepted = Event::Accepted {
+            listener: ListenerId(0),
+            socket: Socket(place as u64),
+            peer: Peer::Unix,
+        };
+        self.handle(accepted);
+        place
+    }
+
+    /// A client of RESP3 comes, by way of the node's answer to HELLO.
+    pub fn client_of_three(&mut self) -> usize {
+        let place = self.client();
+        self.send(place, "HELLO 3");
+        self.heard(place);
+        place
+    }
+
+    /// A client sends a command, in words between spaces.
+    pub fn send(&mut self, place: usize, words: &str) {
+        let words: Vec<_> = words.split(' ').map(str::as_bytes).collect();
+        let mut bytes = Vec::new();
+        write_request(&mut bytes, words.into_iter());
+        let conn = self.clients[place].conn.expect("it is connected");
+        let bytes = bytes.as_mut_slice();
+        self.handle(Event::Received { conn, bytes });
+    }
+
+    /// A client sends a command; what it gets at once.
+    pub fn ask(&mut self, place: usize, words: &str) -> String {
+        self.send(place, words);
+        self.heard(place)
+    }
+
+    /// What a client has got since it was asked last.
+    pub fn heard(&mut self, place: usize) -> String {
+        shown(&core::mem::take(&mut self.clients[place].got))
+    }
+
+    /// Whether a client has got anything since.
+    pub fn has_heard(&self, place: usize) -> bool {
+        !self.clients[place].got.is_empty()
+    }
+
+    /// A client does not read for now.
+    pub fn stop_reading(&mut self, place: usize) {
+        self.clients[place].reads = false;
+    }
+
+    /// A client goes.
+    pub fn leave(&mut self, place: usize) {
+        let conn = self.clients[place].conn.expect("it is connected");
+        self.handle(Event::Eof { conn });
+    }
+
+    /// Whether the proxy has closed a client's connection.
+    pub fn is_closed(&self, place: usize) -> bool {
+        self.clients[place].is_closed
+    }
+
+    /// Connections that were ever asked for a subscription.
+    pub fn hubs(&self) -> usize {
+        self.upstreams.iter().filter(|side| side.is_hub).count()
+    }
+
+    /// The newest of them.
+    pub fn hub(&self) -> usize {
+        let place = self.upstreams.iter().rposition(|side| side.is_hub);
+        place.expect("a subscription was asked for")
+    }
+
+    /// The newest connection on which the node was asked something that begins so.
+    pub fn on(&mut self, words: &str) -> usize {
+        let mut begin = Vec::new();
+        for word in words.split(' ') {
+            write_bulk(&mut begin, word.as_bytes());
+        }
+        let asked = |side: &Side| side.got.windows(begin.len()).any(|part| part == begin);
+        let place = self.upstreams.iter().rposition(asked);
+        place.expect("the node was asked")
+    }
+
+    /// What the node was asked on a connection since it was looked at last, greetings aside.
+    pub fn asked(&mut self, place: usize) -> String {
+        let got = core::mem::take(&mut self.upstreams[place].got);
+        let mut rest = &got[..];
+        let mut asked = Vec::new();
+        while let Ok(Found::Whole { len, .. }) = Finder::default().find(rest, 1 << 20) {
+            let words = Arguments::of(&rest[..len]).map(String::from_utf8_lossy);
+            asked.push(words.collect::<Vec<_>>().join(" "));
+            rest = &rest[len..];
+        }
+        asked.join("; ")
+    }
+
+    /// The node says something, with spaces for line ends.
+    pub fn say(&mut self, place: usize, text: &str) {
+        let text = text.replace(' ', "\r\n") + "\r\n";
+        self.say_raw(place, text.as_bytes());
+    }
+
+    /// The node says something.
+    pub fn say_raw(&mut self, place: usize, bytes: &[u8]) {
+        let conn = self.upstreams[place].conn.expect("it is connected");
+        let mut bytes = bytes.to_vec();
+        let bytes = bytes.as_mut_slice();
+        self.handle(Event::Received { conn, bytes });
+    }
+
+    /// The node closes a connection.
+    pub fn lose(&mut self, place: usize) {
+        let conn = self.upstreams[place].conn.expect("it is connected");
+        self.handle(Event::Eof { conn });
+    }
+
+    /// Time passes.
+    pub fn wait(&mut self, millis: u64) {
+        let end = Instant(self.now.0 + millis * 1_000_000);
+        while let Some(next) = self.shard.poll_timeout().filter(|&next| next <= end) {
+            self.now = next.max(self.now);
+            self.shard.handle_timeout(self.now);
+            self.run();
+        }
+        self.now = end;
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        self.shard.handle_event(self.now, event);
+        self.run();
+    }
+
+    /// Passes until nothing is left to do.
+    fn run(&mut self) {
+        for _ in 0..1_000 {
+            self.shard.finish_pass(self.now);
+            let mut operations = Vec::new();
+            while let Some(operation) = self.shard.poll_operation() {
+                operations.push(operation);
+            }
+            if operations.is_empty() {
+                return;
+            }
+            for operation in operations {
+                self.perform(operation);
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn perform(&mut self, operation: Operation) {
+        match operation {
+            Operation::Adopt { conn, socket } => {
+                self.clients[socket.0 as usize].conn = Some(conn);
+            }
+            Operation::Connect { conn, .. } => {
+                self.upstreams.push(Side {
+                    conn: Some(conn),
+                    ..Side::default()
+                });
+                self.shard.handle_event(self.now, Event::Connected { conn });
+            }
+            Operation::Send { conn, buffer } => self.take(conn, buffer),
+            Operation::Close { conn } => {
+                let sides = self.clients.iter_mut().chain(&mut self.upstreams);
+                for side in sides.filter(|side| side.conn == Some(conn)) {
+                    side.conn = None;
+                    side.is_closed = true;
+                }
+                if let Some(buffer) = self.held.remove(&conn) {
+                    let sent = Event::Sent {
+                        conn,
+                        buffer,
+                        sent: 0,
+                    };
+                    self.shard.handle_event(self.now, sent);
+                }
+                self.shard.handle_event(self.now, Event::Closed { conn });
+            }
+            _ => {}
+        }
+    }
+
+    /// Something is sent to one side or the other.
+    fn take(&mut self, conn: ConnId, buffer: Vec<u8>) {
+        let mut clients = self.clients.iter_mut();
+        if let Some(client) = clients.find(|side| side.conn == Some(conn)) {
+            if !client.reads {
+                self.held.insert(conn, buffer);
+                return;
+            }
+            client.got.extend_from_slice(&buffer);
+        }
+        let bytes = buffer.clone();
+        let sent = buffer.len();
+        let event = Event::Sent { conn, buffer, sent };
+        self.shard.handle_event(self.now, event);
+        let mut upstreams = self.upstreams.iter_mut();
+        let Some(upstream) = upstreams.find(|side| side.conn == Some(conn)) else {
+            return;
+        };
+        upstream.got.extend_from_slice(&bytes);
+        let mut greeted = greeting_of(upstream);
+        if !greeted.is_empty() {
+            let bytes = greeted.as_mut_slice();
+            let event = Event::Received { conn, bytes };
+            self.shard.handle_event(self.now, event);
+        }
+    }
+}
+
+/// Takes greetings out of what the node was asked, and answers them.
+fn greeting_of(upstream: &mut Side) -> Vec<u8> {
+    let mut answers = Vec::new();
+    let mut at = 0;
+    while let Ok(Found::Whole { len, .. }) = upstream.finder.find(&upstream.got[at..], 1 << 20) {
+        let request = &upstream.got[at..at + len];
+        let name = Arguments::of(request).next();
+        upstream.is_hub |= name.is_some_and(|name| name.ends_with(b"subscribe"));
+        let answer: &[u8] = match name {
+            Some(b"HELLO") => b"%1\r\n$2\r\nid\r\n:7\r\n",
+            Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",
+            Some(b"COMMAND") => b"-ERR not here\r\n",
+            _ => b"",
+        };
+        if answer.is_empty() {
+            at += len;
+        } else {
+            upstream.got.drain(at..at + len);
+            answers.extend_from_slice(answer);
+        }
+    }
+    answers
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", " ");
+    text.trim_end().to_owned()
+}

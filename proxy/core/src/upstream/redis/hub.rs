@@ -1,0 +1,596 @@
+//! The hub: one upstream that holds the subscriptions of all sessions with the same login.
+//!
+//! The node is asked for a channel or pattern when the first session of this shard wants it, and
+//! told to end it when the last one has left; what it publishes is copied to each of them. When the
+//! upstream is lost, everything is asked for again, and what was published meanwhile is lost, as it
+//! is for any client that has to connect again. Invariants: a session gets messages of a channel
+//! only after its confirmation; a topic that the node holds has somebody who wants it.
+
+use std::collections::VecDeque;
+
+use manifold_protocols::redis::resp::inline::write_request;
+use manifold_protocols::redis::resp::request::Arguments;
+
+use crate::audience::Kind;
+use crate::client::redis::errors;
+use crate::event::Level;
+use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
+use crate::map::{FastMap, fast_map};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::pool::{Key, Post, Version};
+use crate::upstream::redis::{Effect, Expectation, Own, State, Whose};
+
+/// The subscriptions of one login in this shard.
+#[derive(Debug)]
+pub struct Hub {
+    /// Whatever its state.
+    pub upstream: Option<UpstreamId>,
+    /// Sessions whose next request waits for the upstream to be ready.
+    pub waiting: VecDeque<ClientId>,
+    /// By [`Kind`], by name.
+    topics: [FastMap<Box<[u8]>, Topic>; 3],
+    /// What the node has been asked and has not confirmed, in order.
+    asked: VecDeque<Ask>,
+}
+
+/// A channel or a pattern.
+#[derive(Debug, Default)]
+struct Topic {
+    /// The node has confirmed it and has not been asked to end it.
+    is_held: bool,
+    /// Who gets its messages.
+    subscribers: Vec<ClientId>,
+    /// Sessions that are about to subscribe.
+    claims: u32,
+}
+
+/// A request for subscriptions, or for their end.
+#[derive(Debug)]
+struct Ask {
+    /// Whose request waits for it, and the number that it will have.
+    client: Option<(ClientId, u32)>,
+    kind: Kind,
+    is_end: bool,
+    /// What the node has been asked for.
+    sent: Vec<Box<[u8]>>,
+    /// How many of those it has confirmed.
+    confirmed: usize,
+    /// What must not end until the client has it.
+    claimed: Vec<Box<[u8]>>,
+}
+
+impl Hub {
+    fn new(seed: u64) -> Self {
+        Self {
+            upstream: None,
+            waiting: VecDeque::new(),
+            topics: [(); 3].map(|()| fast_map(seed)),
+            asked: VecDeque::new(),
+        }
+    }
+
+    /// Whether it needs an upstream, or somebody can go on when it is ready.
+    pub fn is_wanting(&self) -> bool {
+        !self.waiting.is_empty() || self.upstream.is_none() && self.has_topics()
+    }
+
+    /// Whether anybody has to do with it.
+    pub fn is_used(&self) -> bool {
+        !self.waiting.is_empty() || !self.asked.is_empty() || self.has_topics()
+    }
+
+    fn has_topics(&self) -> bool {
+        self.topics.iter().any(|topics| !topics.is_empty())
+    }
+
+    fn topic(&mut self, kind: Kind, name: &[u8]) -> Option<&mut Topic> {
+        self.topics[kind as usize].get_mut(name)
+    }
+
+    fn topic_or_new(&mut self, kind: Kind, name: &[u8]) -> &mut Topic {
+        let topics = &mut self.topics[kind as usize];
+        if !topics.contains_key(name) {
+            topics.insert(name.into(), Topic::default());
+        }
+        topics.get_mut(name).expect("it is there now")
+    }
+}
+
+impl Redis {
+    /// The pool that has the hub for sessions with this key.
+    pub(crate) fn hub_of(&mut self, seed: u64, key: &Key) -> PoolId {
+        let id = self.pool(&hub_key(key));
+        let hub = &mut self.pools[id].hub;
+        hub.get_or_insert_with(|| Box::new(Hub::new(seed)));
+        id
+    }
+
+    /// The hub's upstream for sessions with this key, if it is ready.
+    pub(crate) fn ready_hub(&self, key: &Key) -> Option<(PoolId, UpstreamId)> {
+        let pool = *self.pools_by_key.get(&hub_key(key))?;
+        let upstream = self.pools[pool].hub.as_ref()?.upstream?;
+        (self.upstreams[upstream].state == State::Ready).then_some((pool, upstream))
+    }
+
+    fn hub(&mut self, pool: PoolId) -> &mut Hub {
+        let hub = self.pools[pool].hub.as_mut();
+        hub.expect("the pool of a hub has one")
+    }
+
+    /// Whether an upstream can be closed without anybody's loss.
+    pub(crate) fn may_close(&self, id: UpstreamId) -> bool {
+        let upstream = &self.upstreams[id];
+        let is_hub = upstream.post == Post::Hub;
+        let hub = self.pools[upstream.pool].hub.as_ref();
+        upstream.is_idle() && !(is_hub && hub.is_some_and(|hub| hub.is_used()))
+    }
+
+    /// Whether a hub leaves an upstream for commands.
+    pub(crate) fn may_subscribe(&self, reach: &Reach<'_>, service: ServiceId) -> bool {
+        let mut upstreams = self.upstreams.iter();
+        let has_lane =
+            upstreams.any(|(_, one)| one.service == service && matches!(one.post, Post::Lane(_)));
+        reach.service(service).permits.free() > u32::from(!has_lane)
+    }
+
+    /// A session is in no hub's queue any more.
+    pub(crate) fn leave_hubs(&mut self, id: ClientId) {
+        let hubs = self.pools.iter().filter(|(_, pool)| {
+            let hub = pool.hub.as_ref();
+            hub.is_some_and(|hub| hub.waiting.contains(&id))
+        });
+        for pool in hubs.map(|(pool, _)| pool).collect::<Vec<_>>() {
+            self.hub(pool).waiting.retain(|&one| one != id);
+        }
+    }
+
+    /// Whether the node holds a topic.
+    pub(crate) fn is_held(&self, pool: PoolId, kind: Kind, name: &[u8]) -> bool {
+        let hub = self.pools[pool].hub.as_ref();
+        let topic = hub.and_then(|hub| hub.topics[kind as usize].get(name));
+        topic.is_some_and(|topic| topic.is_held)
+    }
+
+    /// Opens the hub's upstream if it is missing, and lets go on who waits for it.
+    pub(crate) fn serve_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        let Some(hub) = &self.pools[pool].hub else {
+            return;
+        };
+        if !hub.is_wanting() {
+            return;
+        }
+        let Some(upstream) = hub.upstream else {
+            self.open(reach, pool, Post::Hub);
+            return;
+        };
+        while self.has_room(reach, upstream)
+            && let Some(client) = self.hub(pool).waiting.pop_front()
+        {
+            self.begin_subscription(reach, client, pool);
+        }
+    }
+
+    /// Asks the node for what a session wants and nobody has. The session claims all of `names`.
+    pub(crate) fn ask_for(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        client: (ClientId, u32),
+        kind: Kind,
+        names: &[&[u8]],
+    ) {
+        let mut sent: Vec<Box<[u8]>> = Vec::new();
+        let hub = self.hub(pool);
+        for &name in names {
+            let topic = hub.topic_or_new(kind, name);
+            topic.claims += 1;
+            if !topic.is_held {
+                sent.push(name.into());
+            }
+        }
+        let ask = Ask {
+            client: Some(client),
+            kind,
+            is_end: false,
+            sent,
+            confirmed: 0,
+            claimed: names.iter().map(|&name| name.into()).collect(),
+        };
+        self.ask_node(reach, pool, ask);
+    }
+
+    fn ask_node(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: Ask) {
+        let target = self.hub(pool).upstream.expect("it is ready");
+        let upstream = &mut self.upstreams[target];
+        let position = reach.conns.written_total(upstream.conn);
+        let verb = ask.kind.verb(ask.is_end).as_bytes();
+        let mut words = vec![verb];
+        words.extend(ask.sent.iter().map(|name| &**name));
+        write_request(reach.conns.write(upstream.conn), words.into_iter());
+        upstream.pipe.push_back(Expectation {
+            whose: Whose::Own(Own::Subscription),
+            replies: ask.sent.len() as u32,
+            position,
+            effect: Effect::Read,
+        });
+        self.hub(pool).asked.push_back(ask);
+    }
+
+    /// A session gets the messages of a topic that the node holds.
+    pub(crate) fn join_topic(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        kind: Kind,
+        name: &[u8],
+        id: ClientId,
+    ) {
+        let topic = self.hub(pool).topic(kind, name);
+        let topic = topic.expect("it is claimed or held");
+        topic.subscribers.push(id);
+        self.count_topic(reach, pool, kind, name);
+    }
+
+    /// A session leaves topics. Says whether it has to wait until the node has ended what was its
+    /// alone.
+    pub(crate) fn leave_topics(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        kind: Kind,
+        names: Vec<Box<[u8]>>,
+        client: (ClientId, u32),
+    ) -> bool {
+        let mut last = Vec::new();
+        for name in names {
+            let Some(topic) = self.hub(pool).topic(kind, &name) else {
+                continue;
+            };
+            if topic.is_held && topic.claims == 0 && topic.subscribers == [client.0] {
+                // It goes on getting messages until the node has confirmed the end.
+                topic.is_held = false;
+                last.push(name);
+            } else {
+                self.leave_topic(reach, pool, kind, &name, client.0);
+            }
+        }
+        let has_to_wait = !last.is_empty();
+        if has_to_wait {
+            self.end_topics(reach, pool, kind, last, Some(client));
+        }
+        has_to_wait
+    }
+
+    fn end_topics(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        kind: Kind,
+        sent: Vec<Box<[u8]>>,
+        client: Option<(ClientId, u32)>,
+    ) {
+        let ask = Ask {
+            client,
+            kind,
+            is_end: true,
+            sent,
+            confirmed: 0,
+            claimed: Vec::new(),
+        };
+        self.ask_node(reach, pool, ask);
+    }
+
+    /// A session gets no more messages of a topic.
+    pub(crate) fn leave_topic(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        kind: Kind,
+        name: &[u8],
+        id: ClientId,
+    ) {
+        if let Some(topic) = self.hub(pool).topic(kind, name) {
+            let place = topic.subscribers.iter().position(|&one| one == id);
+            place.map(|place| topic.subscribers.swap_remove(place));
+            self.count_topic(reach, pool, kind, name);
+            self.settle_topic(reach, pool, kind, name);
+        }
+    }
+
+    /// Ends a topic that nobody wants.
+    fn settle_topic(&mut self, reach: &mut Reach<'_>, pool: PoolId, kind: Kind, name: &[u8]) {
+        let hub = self.hub(pool);
+        let Some(topic) = hub.topic(kind, name) else {
+            return;
+        };
+        if !topic.subscribers.is_empty() || topic.claims > 0 {
+            return;
+        }
+        let was_held = topic.is_held;
+        hub.topics[kind as usize].remove(name);
+        if was_held {
+            self.end_topics(reach, pool, kind, vec![name.into()], None);
+        } else {
+            // Nobody may be left who would look at the pool.
+            self.list_pool(pool);
+        }
+    }
+
+    /// Says how many subscribers the node does not know of.
+    fn count_topic(&mut self, reach: &Reach<'_>, pool: PoolId, kind: Kind, name: &[u8]) {
+        let service = self.pools[pool].key.service;
+        let topic = self.hub(pool).topic(kind, name);
+        let missing = match topic {
+            Some(topic) if topic.is_held => topic.subscribers.len().saturating_sub(1),
+            _ => 0,
+        };
+        let audience = &reach.service(service).audience;
+        audience.set(kind, name, missing as u32);
+    }
+
+    /// The node pushed something to a hub.
+    pub(crate) fn handle_hub_push(&mut self, reach: &mut Reach<'_>, id: UpstreamId, push: &[u8]) {
+        let mut words = Arguments::of(push);
+        let (Some(what), Some(name)) = (words.next(), words.next()) else {
+            return self.mismatch(reach, id, "a push of a form that nobody knows");
+        };
+        let pool = self.upstreams[id].pool;
+        match what {
+            b"message" => self.fan_out(reach, pool, Kind::Channel, name, push),
+            b"pmessage" => self.fan_out(reach, pool, Kind::Pattern, name, push),
+            b"smessage" => self.fan_out(reach, pool, Kind::Shard, name, push),
+            _ => self.confirm(reach, id, what, name),
+        }
+    }
+
+    /// Copies a message to whoever listens.
+    fn fan_out(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        kind: Kind,
+        name: &[u8],
+        push: &[u8],
+    ) {
+        let Some(topic) = self.hub(pool).topic(kind, name) else {
+            reach.stats.replies_discarded += 1;
+            return;
+        };
+        let subscribers = core::mem::take(&mut topic.subscribers);
+        let mut slow = Vec::new();
+        for &id in &subscribers {
+            if !self.push_to(reach, id, push) {
+                slow.push(id);
+            }
+        }
+        let topic = self.hub(pool).topic(kind, name);
+        topic.expect("nobody has left yet").subscribers = subscribers;
+        self.close_slow(reach, pool, &slow);
+    }
+
+    /// Closes subscribers for which more waits than may.
+    fn close_slow(&mut self, reach: &mut Reach<'_>, pool: PoolId, slow: &[ClientId]) {
+        if slow.is_empty() {
+            return;
+        }
+        let name = &reach.service(self.pools[pool].key.service).name;
+        let text = format!(
+            "service \"{name}\": {} subscribers are closed, because more than {} bytes \
+             (subscriber_bytes_max) were waiting for each of them",
+            slow.len(),
+            reach.limits.subscriber_bytes_max
+        );
+        reach.log(Level::Warn, text);
+        for &id in slow {
+            self.drop_client(reach, id);
+        }
+    }
+
+    /// A push is larger than any subscriber may be owed: it is dropped as it comes, and so is
+    /// whoever should have had it.
+    pub(crate) fn drown_push(&mut self, reach: &mut Reach<'_>, id: UpstreamId, is_end: bool) {
+        let upstream = &mut self.upstreams[id];
+        let pool = upstream.pool;
+        let carry = core::mem::take(&mut upstream.carry);
+        if !is_end {
+            upstream.taking = super::Taking::Drown;
+        }
+        let mut words = Arguments::of(&carry);
+        let kind = match words.next() {
+            Some(b"message") => Kind::Channel,
+            Some(b"pmessage") => Kind::Pattern,
+            Some(b"smessage") => Kind::Shard,
+            _ => return self.mismatch(reach, id, "a push that is too long for what it is"),
+        };
+        let name = words.next().unwrap_or_default();
+        let topic = self.hub(pool).topic(kind, name);
+        let all = topic.map(|topic| topic.subscribers.clone());
+        self.close_slow(reach, pool, &all.unwrap_or_default());
+    }
+
+    /// The node has begun or ended a subscription.
+    fn confirm(&mut self, reach: &mut Reach<'_>, id: UpstreamId, what: &[u8], name: &[u8]) {
+        let upstream = &self.upstreams[id];
+        let pool = upstream.pool;
+        let head = upstream.pipe.front().map(|head| head.whose);
+        let is_asked = matches!(head, Some(Whose::Own(Own::Subscription)));
+        let hub = self.pools[pool].hub.as_mut();
+        let hub = hub.expect("the pool of a hub has one");
+        let ask = hub.asked.front_mut().filter(|ask| {
+            is_asked
+                && ask.kind.verb(ask.is_end).as_bytes() == what
+                && ask
+                    .sent
+                    .get(ask.confirmed)
+                    .is_some_and(|one| **one == *name)
+        });
+        let Some(ask) = ask else {
+            return self.mismatch(reach, id, "a confirmation that nobody asked for");
+        };
+        ask.confirmed += 1;
+        let (kind, is_end) = (ask.kind, ask.is_end);
+        let is_over = ask.confirmed == ask.sent.len();
+        if !is_end {
+            hub.topic_or_new(kind, name).is_held = true;
+            self.count_topic(reach, pool, kind, name);
+        }
+        if is_over {
+            let upstream = &mut self.upstreams[id];
+            upstream.pipe.pop_front();
+            upstream.since = reach.now;
+            let ask = self.hub(pool).asked.pop_front();
+            self.finish_ask(reach, pool, &ask.expect("it is the first"));
+        }
+    }
+
+    /// The node has done what it was asked.
+    fn finish_ask(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: &Ask) {
+        if ask.is_end {
+            if let Some((id, number)) = ask.client {
+                for name in &ask.sent {
+                    self.leave_topic(reach, pool, ask.kind, name, id);
+                }
+                self.end_leaving(reach, id, number);
+            }
+            return;
+        }
+        if let Some((id, number)) = ask.client {
+            self.finish_subscription(reach, id, number, pool);
+        }
+        self.release(reach, pool, ask);
+    }
+
+    /// Nobody claims any more what was claimed for a request.
+    fn release(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: &Ask) {
+        for name in &ask.claimed {
+            if let Some(topic) = self.hub(pool).topic(ask.kind, name) {
+                topic.claims -= 1;
+            }
+            self.settle_topic(reach, pool, ask.kind, name);
+        }
+        if ask.client.is_none() && !ask.is_end {
+            // It was asked for again, and its last subscriber may have left meanwhile.
+            for name in &ask.sent {
+                self.settle_topic(reach, pool, ask.kind, name);
+            }
+        }
+    }
+
+    /// The node has answered a request for subscriptions, which is how it refuses.
+    pub(crate) fn handle_hub_reply(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
+        let pool = self.upstreams[id].pool;
+        let is_error = matches!(reply.first(), Some(b'-' | b'!'));
+        let ask = self.hub(pool).asked.front();
+        if !is_error || ask.is_none_or(|ask| ask.is_end || ask.confirmed > 0) {
+            return self.mismatch(reach, id, "something else than the end of a subscription");
+        }
+        let ask = self.hub(pool).asked.pop_front().expect("it is the first");
+        match ask.client {
+            Some((id, number)) => self.refuse_subscription(reach, id, number, reply),
+            // It had been theirs, and is not allowed any more: a node closes their connections.
+            None => {
+                for name in &ask.sent {
+                    let topic = self.hub(pool).topic(ask.kind, name);
+                    let all = topic.map(|topic| topic.subscribers.clone());
+                    for id in all.unwrap_or_default() {
+                        self.end_client(reach, id);
+                    }
+                }
+            }
+        }
+        self.release(reach, pool, &ask);
+    }
+
+    /// The hub's upstream is ready: what sessions are subscribed to is asked for, one by one, so
+    /// that a refusal is only of what it is meant for.
+    pub(crate) fn restore_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        for kind in Kind::ALL {
+            let topics = self.hub(pool).topics[kind as usize].iter();
+            let wanted = topics.filter(|(_, topic)| !topic.subscribers.is_empty());
+            let wanted: Vec<_> = wanted.map(|(name, _)| name.clone()).collect();
+            for name in wanted {
+                let ask = Ask {
+                    client: None,
+                    kind,
+                    is_end: false,
+                    sent: vec![name],
+                    confirmed: 0,
+                    claimed: Vec::new(),
+                };
+                self.ask_node(reach, pool, ask);
+            }
+        }
+    }
+
+    /// The hub's upstream is lost.
+    pub(crate) fn lose_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        let hub = self.hub(pool);
+        let asked = core::mem::take(&mut hub.asked);
+        let mut names = Vec::new();
+        for kind in Kind::ALL {
+            for (name, topic) in &mut hub.topics[kind as usize] {
+                topic.is_held = false;
+                names.push((kind, name.clone()));
+            }
+        }
+        for (kind, name) in &names {
+            self.count_topic(reach, pool, *kind, name);
+        }
+        for ask in asked {
+            if ask.is_end {
+                self.finish_ask(reach, pool, &ask);
+                continue;
+            }
+            self.release(reach, pool, &ask);
+            if let Some((id, number)) = ask.client
+                && self.is_subscribing(id, number)
+            {
+                self.hub(pool).waiting.push_back(id);
+            }
+        }
+        for (kind, name) in names {
+            self.settle_topic(reach, pool, kind, &name);
+        }
+    }
+
+    /// The node does not let this login in. If it had been in before, its subscribers are closed:
+    /// what they listen to cannot be had any more.
+    pub(crate) fn refuse_hub(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        post: Post,
+        reply: &[u8],
+    ) {
+        let Some(hub) = self.pools.get_mut(pool).and_then(|pool| pool.hub.as_mut()) else {
+            return;
+        };
+        let topics = hub.topics.iter().flat_map(|topics| topics.values());
+        let all = topics.flat_map(|topic| topic.subscribers.iter().copied());
+        let all: Vec<_> = all.filter(|_| post == Post::Hub).collect();
+        // The node speaks of HELLO there, and they have not said it.
+        let reply = match reply.starts_with(b"-NOAUTH") {
+            true => errors::not_authenticated(),
+            false => reply.to_vec(),
+        };
+        for id in core::mem::take(&mut hub.waiting) {
+            self.answer_next(reach, id, &reply);
+        }
+        for id in all {
+            self.end_client(reach, id);
+        }
+    }
+}
+
+/// Subscriptions have nothing to do with databases, and both versions are served from the new one.
+fn hub_key(key: &Key) -> Key {
+    Key {
+        database: 0,
+        version: Version::Three,
+        ..key.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;
