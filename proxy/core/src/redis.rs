@@ -52,6 +52,8 @@ pub(crate) struct Node {
     pub is_locked: bool,
     /// Attempts to connect that failed since the last that succeeded.
     pub failures: u32,
+    /// When the failing began.
+    pub failing_since: Option<Instant>,
     /// Before this, none is made.
     pub retry_at: Instant,
     /// Upstreams that wait for the service's name to be looked up.
@@ -88,6 +90,7 @@ impl Redis {
             is_asked_on: None,
             is_locked: false,
             failures: 0,
+            failing_since: None,
             retry_at: Instant(0),
             unresolved: Vec::new(),
         };
@@ -174,8 +177,9 @@ impl Redis {
     pub(crate) fn handle_eof(&mut self, reach: &mut Reach<'_>, id: ClientId) {
         let client = &mut self.clients[id];
         client.is_leaving = true;
-        // A node gives up on whoever has gone, and on what it waits for on its behalf.
-        if client.lease.is_some() || client.waiting == Waiting::Lease {
+        // A node gives up on what it waits for on behalf of whoever has gone.
+        let is_stream = client.lease.is_some_and(|lease| lease.is_stream);
+        if is_stream || self.is_blocked(id) {
             self.end_client(reach, id);
         } else {
             self.clients_to_pump.push_back(id);
@@ -241,6 +245,7 @@ impl Redis {
         }
         self.start_ticking(reach);
         self.end_long_waits(reach);
+        self.end_long_resends(reach);
         self.end_inquiries(reach);
         self.close_idle(reach);
         for service in reach.services {

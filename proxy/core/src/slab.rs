@@ -118,6 +118,19 @@ impl<K: From<(u32, u32)> + Into<(u32, u32)>, T> Slab<K, T> {
             })
     }
 
+    /// All values, by place, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.entries
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, entry)| {
+                Some((
+                    K::from((index as u32, entry.generation)),
+                    entry.value.as_mut()?,
+                ))
+            })
+    }
+
     /// How many values there are.
     pub fn len(&self) -> usize {
         self.entries.len() - self.free.len()

@@ -34,11 +34,15 @@ impl Redis {
 
     /// The node's number for the connection on which a session may be blocked.
     pub(crate) fn blocked_at(&self, id: ClientId) -> Option<u64> {
-        let lease = self.clients[id].lease?;
-        let upstream = &self.upstreams[lease.upstream];
-        let head = upstream.pipe.front()?;
-        let is_blocked = matches!(head.effect, Effect::Block | Effect::Wait);
-        upstream.number.filter(|_| is_blocked)
+        let lease = self.clients[id].lease.filter(|_| self.is_blocked(id))?;
+        self.upstreams[lease.upstream].number
+    }
+
+    /// Whether a session waits for a command that may hold up its connection.
+    pub(crate) fn is_blocked(&self, id: ClientId) -> bool {
+        let lease = self.clients[id].lease;
+        let head = lease.and_then(|lease| self.upstreams[lease.upstream].pipe.front());
+        head.is_some_and(|head| matches!(head.effect, Effect::Block | Effect::Wait))
     }
 
     /// Whether CLIENT KILL means this session.

@@ -299,7 +299,13 @@ impl Redis {
         let table = &self.nodes[client.service.index()].table;
         let need = judge(table, &client.input.unparsed()[..len], is_admin);
         let alone = match need {
-            Need::Permission | Need::Refusal => return self.deny(reach, id, len),
+            Need::Permission | Need::Refusal => {
+                if lease.is_queueing {
+                    // The node has to know that the transaction is not what it should be.
+                    self.ask(reach, lease.upstream, Own::Poison, &[b"MANIFOLD-DENIED"]);
+                }
+                return self.deny(reach, id, len);
+            }
             Need::HangUp => return self.hang_up(reach, id),
             Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
             Need::Alone(alone) => alone,
@@ -328,6 +334,11 @@ impl Redis {
             Need::Session(command) => return self.take_session(reach, id, len, command),
         };
         let client = &mut self.clients[id];
+        if client.is_leaving && matches!(alone.effect, Effect::Block | Effect::Stream) {
+            // Nobody would be there for what it waits for.
+            self.end_client(reach, id);
+            return Turn::Wait;
+        }
         let lease = client.lease.as_mut().expect("it has a lease");
         match alone.effect {
             Effect::Multi => lease.is_queueing = true,

@@ -213,7 +213,7 @@ impl Redis {
                 self.handle_ready(reach, id);
             }
             Own::Id => self.upstreams[id].number = read_number(reply),
-            Own::Ping => {}
+            Own::Ping | Own::Poison => {}
             Own::Info => self.handle_info(reach, id, reply),
             Own::Commands => self.handle_commands(reach, id, reply),
             Own::Reset if is_error => {
@@ -247,6 +247,7 @@ impl Redis {
         let (pool, service, upstream_post) = (upstream.pool, upstream.service, upstream.post);
         let node = &mut self.nodes[service.index()];
         node.failures = 0;
+        node.failing_since = None;
         node.retry_at = Instant(0);
         if upstream_post == Post::Hub {
             self.restore_hub(reach, pool);
@@ -290,6 +291,7 @@ impl Redis {
         let jitter = foldhash_of(reach.seed, reach.now.0) % (pause / 2);
         node.retry_at = Instant(reach.now.0 + pause / 2 + jitter);
         let is_first = node.failures == 0;
+        node.failing_since.get_or_insert(reach.now);
         node.failures = node.failures.saturating_add(1);
         let retry = Timer::Redis(RedisTimer::Retry(service));
         reach.timers.add(node.retry_at, retry);
@@ -303,8 +305,11 @@ impl Redis {
 
     /// An upstream that is not ready in time is given up.
     pub(crate) fn handle_connect_timer(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
-        let upstream = self.upstreams.get(id);
-        if upstream.is_some_and(|upstream| upstream.state != State::Ready) {
+        let is_late = |upstream: &Upstream| {
+            let time = reach.now - upstream.since;
+            upstream.state != State::Ready && time >= reach.limits.connect_time_max
+        };
+        if self.upstreams.get(id).is_some_and(is_late) {
             self.handle_upstream_down(reach, id, "it does not answer in time");
         }
     }

@@ -126,6 +126,44 @@ impl Redis {
         self.wake(id);
     }
 
+    /// Requests that could not be sent again for too long are given up.
+    pub(crate) fn end_long_resends(&mut self, reach: &mut Reach<'_>) {
+        let limit = reach.limits.queue_wait_max;
+        for index in 0..self.nodes.len() {
+            let since = self.nodes[index].failing_since;
+            if since.is_none_or(|since| reach.now - since < limit) {
+                continue;
+            }
+            let mut given_up = Vec::new();
+            for (_, pool) in self.pools.iter_mut() {
+                if pool.key.service.index() == index {
+                    let lanes = pool.lanes.iter_mut();
+                    given_up.extend(lanes.flat_map(|pipes| pipes.resends.drain(..)));
+                }
+            }
+            let text = errors::waited_too_long(&reach.services[index].name, limit);
+            for resend in given_up {
+                self.give_up(reach, &resend, &text);
+            }
+        }
+    }
+
+    /// A request that was to be sent again gets an error.
+    fn give_up(&mut self, reach: &mut Reach<'_>, it: &Resend, text: &[u8]) {
+        let Some(client) = self.clients.get_mut(it.client) else {
+            return;
+        };
+        client.resends -= 1;
+        for _ in 0..it.replies {
+            if !it.is_mute {
+                self.deliver(reach, it.client, it.number, text);
+            }
+        }
+        self.complete(reach, it.client, it.number, it.len);
+        self.fail_move(reach, it.client);
+        self.wake(it.client);
+    }
+
     /// A lease is lost, and with it what the client had built up there.
     fn lose_lease(&mut self, reach: &mut Reach<'_>, holder: ClientId) {
         let Some(client) = self.clients.get_mut(holder) else {

@@ -163,6 +163,7 @@ impl Redis {
     fn clean(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
         let upstream = &mut self.upstreams[id];
         upstream.state = State::Greeting;
+        upstream.since = reach.now;
         let connect = Timer::Redis(RedisTimer::Connect(id));
         reach
             .timers

@@ -135,6 +135,8 @@ pub enum Own {
     Reset,
     /// PING, so that what WAIT waits for is everything up to now.
     Ping,
+    /// What no node knows, so that a transaction does not run without what was not let through.
+    Poison,
     /// CLIENT INFO: what a transaction has made of the connection.
     Info,
     /// A subscription, or its end, for whom the hub knows.

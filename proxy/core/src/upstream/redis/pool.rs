@@ -240,6 +240,8 @@ impl Redis {
     /// Lets go on who can in a pool, and opens what is missing.
     pub(crate) fn serve(&mut self, reach: &mut Reach<'_>, id: PoolId) {
         self.pools[id].is_listed = false;
+        // It stays while it is served, whoever goes meanwhile.
+        self.enter_pool(id);
         for lane in [Lane::Fast, Lane::Slow] {
             self.serve_lane(reach, id, lane);
         }
@@ -247,7 +249,7 @@ impl Redis {
         self.serve_leases(reach, id);
         self.open_spares(reach, id);
         self.serve_hub(reach, id);
-        self.forget_pool_if_unused(id);
+        self.leave_pool(id);
     }
 
     fn serve_lane(&mut self, reach: &mut Reach<'_>, id: PoolId, lane: Lane) {

@@ -296,9 +296,16 @@ fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
     })
 }
 
+/// Errors after which there is certainly no transaction.
+const ENDS: [&[u8]; 3] = [
+    b"-EXECABORT",
+    b"-ERR EXEC without MULTI",
+    b"-ERR DISCARD without MULTI",
+];
+
 fn outcome(reply: &[u8]) -> Outcome {
     match reply.first() {
-        Some(b'-') if reply.starts_with(b"-EXECABORT") => Outcome::Aborted,
+        Some(b'-') if ENDS.iter().any(|end| reply.starts_with(end)) => Outcome::Aborted,
         Some(b'-' | b'!') => Outcome::Failed,
         _ => Outcome::Done,
     }
