@@ -23,6 +23,7 @@ use crate::auth::Users;
 use crate::client::redis::others::{Finding, Question};
 use crate::ids::{ClientId, ConnId, DatabaseId, ListenerId, ServiceId, ShardId};
 use crate::proof::Verdict;
+use crate::time::Instant;
 
 /// A socket that the driver has accepted and the core has not adopted yet, by the driver's own
 /// number for it.
@@ -195,6 +196,13 @@ pub enum Message {
         shard: ShardId,
         /// The session.
         client: ClientId,
+    },
+    /// The writes of a Redis node are paused until then; a time that has passed ends that.
+    WritesPaused {
+        /// Whose node.
+        service: ServiceId,
+        /// Until when.
+        until: Instant,
     },
     /// The answer to `SessionsAsked`.
     SessionsTold {

@@ -56,6 +56,8 @@ pub(crate) struct Node {
     pub failing_since: Option<Instant>,
     /// Before this, none is made.
     pub retry_at: Instant,
+    /// Its writes are paused until then.
+    pub paused_until: Instant,
     /// Upstreams that wait for the service's name to be looked up.
     pub unresolved: Vec<UpstreamId>,
 }
@@ -92,6 +94,7 @@ impl Redis {
             failures: 0,
             failing_since: None,
             retry_at: Instant(0),
+            paused_until: Instant(0),
             unresolved: Vec::new(),
         };
         Self {

@@ -263,6 +263,7 @@ impl Shard {
                 let (redis, mut reach) = self.redis();
                 redis.handle_asked(&mut reach, service, &question, (shard, client));
             }
+            Message::WritesPaused { service, until } => self.redis.handle_paused(service, until),
             Message::SessionsTold { client, finding } => {
                 let (redis, mut reach) = self.redis();
                 redis.handle_told(&mut reach, client, finding);

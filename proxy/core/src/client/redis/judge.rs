@@ -168,13 +168,14 @@ fn need_of_session(command: SessionCommand) -> Need {
             soils: false,
         }),
         SessionCommand::Client(ClientCommand::Help) => Need::Share(Lane::Fast, Effect::Read),
-        SessionCommand::Client(ClientCommand::Pause) => Need::Share(Lane::Fast, Effect::Write),
         // It must not stand behind what is paused.
-        SessionCommand::Client(ClientCommand::Unpause) => Need::Alone(Alone {
-            effect: Effect::Write,
-            pins: false,
-            soils: false,
-        }),
+        SessionCommand::Client(ClientCommand::Pause | ClientCommand::Unpause) => {
+            Need::Alone(Alone {
+                effect: Effect::Pause,
+                pins: false,
+                soils: false,
+            })
+        }
         other => Need::Session(other),
     }
 }

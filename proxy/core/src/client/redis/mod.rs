@@ -1,19 +1,22 @@
 //! A Redis client: its socket's unanswered bytes and its session's state.
 //!
 //! The files beside this one: `judge` (what a request needs), `pump` (one request after the other),
-//! `session` (what the proxy itself keeps for a session), `subscribe` (what it listens to),
-//! `listen` (how messages reach it), `deliver` (replies in the order of their requests), `listing`
-//! (what CLIENT LIST says), `others` (who else there is), `errors` (what it says itself), and
-//! `leave` (how clients go). None of them reads a node's replies. Invariant: of one client's
-//! unanswered requests, all are on one upstream.
+//! `leased` (those of a client that has an upstream alone), `session` (what the proxy itself keeps
+//! for a session), `subscribe` (what it listens to), `listen` (how messages reach it), `deliver`
+//! (replies in the order of their requests), `listing` (what CLIENT LIST says), `others` (who else
+//! there is), `pausing` (CLIENT PAUSE), `errors` (what the proxy itself says) and `leave` (how
+//! clients go). None of them reads a node's replies. Invariant: of one client's unanswered
+//! requests, all are on one upstream.
 
 pub mod deliver;
 pub mod errors;
 pub mod judge;
+pub mod leased;
 pub mod leave;
 pub mod listen;
 pub mod listing;
 pub mod others;
+pub mod pausing;
 pub mod pump;
 pub mod session;
 pub mod subscribe;

@@ -7,14 +7,14 @@
 use manifold_protocols::redis::command::SessionCommand;
 use manifold_protocols::redis::resp::request::{Arguments, Found, Malformed, rewrite};
 
-use crate::client::redis::judge::{Alone, Need, find_unit, judge};
-use crate::client::redis::subscribe::Change;
+use crate::client::redis::judge::{Need, find_unit, judge};
+use crate::client::redis::pausing::need_in_pause;
 use crate::client::redis::{Client, Mute, Waiting, errors};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::{Lane, Post};
-use crate::upstream::redis::{Effect, Expectation, Own, Whose};
+use crate::upstream::redis::{Effect, Expectation, Whose};
 
 /// Unanswered requests of one client above which no more are looked at.
 const UNANSWERED_MAX: u32 = 4096;
@@ -92,12 +92,18 @@ impl Redis {
             return self.take_on_lease(reach, id, len, count);
         }
         let service = reach.service(client.service);
-        let table = &self.nodes[client.service.index()].table;
+        let node = &self.nodes[client.service.index()];
+        let table = &node.table;
         let unparsed = client.input.unparsed();
-        match judge(table, &unparsed[..len], service.is_admin) {
+        let mut need = judge(table, &unparsed[..len], service.is_admin);
+        let is_paused = reach.now < node.paused_until;
+        if is_paused {
+            need = need_in_pause(table, &unparsed[..len], need);
+        }
+        match need {
             Need::Share(lane, effect) => self.share(reach, id, len, 1, lane, effect),
             // Of a transaction in one piece, all replies are wanted or none.
-            Need::Session(SessionCommand::Multi) if client.mute == Mute::Next => {
+            Need::Session(SessionCommand::Multi) if is_paused || client.mute == Mute::Next => {
                 self.want_lease(reach, id)
             }
             Need::Session(SessionCommand::Multi) => {
@@ -114,7 +120,7 @@ impl Redis {
     }
 
     /// Ends the connection at once, as the node does: who speaks like this gets no answers.
-    fn hang_up(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+    pub(crate) fn hang_up(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
         self.drop_client(reach, id);
         Turn::Wait
     }
@@ -282,119 +288,6 @@ impl Redis {
         Turn::Wait
     }
 
-    /// Looks at one request of a client that has a lease.
-    fn take_on_lease(
-        &mut self,
-        reach: &mut Reach<'_>,
-        id: ClientId,
-        len: usize,
-        count: usize,
-    ) -> Turn {
-        let client = &self.clients[id];
-        let lease = client.lease.expect("it has a lease");
-        if lease.is_stream {
-            return self.send_raw(reach, id, lease.upstream, len);
-        }
-        let is_admin = reach.service(client.service).is_admin;
-        let table = &self.nodes[client.service.index()].table;
-        let need = judge(table, &client.input.unparsed()[..len], is_admin);
-        let alone = match need {
-            Need::Permission | Need::Refusal => {
-                if lease.is_queueing {
-                    // The node has to know that the transaction is not what it should be.
-                    self.ask(reach, lease.upstream, Own::Poison, &[b"MANIFOLD-DENIED"]);
-                }
-                return self.deny(reach, id, len);
-            }
-            Need::HangUp => return self.hang_up(reach, id),
-            Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
-            Need::Alone(alone) => alone,
-            Need::Session(SessionCommand::Multi) => Alone::plain(match count {
-                1 => Effect::Multi,
-                _ => Effect::Read,
-            }),
-            // Neither is queued: both end the transaction.
-            Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
-                return self.take_session(reach, id, len, command);
-            }
-            Need::Session(command)
-                if (lease.is_queueing || lease.is_multi) && Change::of(command).is_some() =>
-            {
-                return self.refuse_in_multi(reach, id, len);
-            }
-            // Between MULTI and EXEC the node queues whatever it is.
-            Need::Session(_) if lease.is_queueing || lease.is_multi => {
-                self.clients[id]
-                    .lease
-                    .as_mut()
-                    .expect("it has a lease")
-                    .is_strange = true;
-                Alone::plain(Effect::Write)
-            }
-            Need::Session(command) => return self.take_session(reach, id, len, command),
-        };
-        let client = &mut self.clients[id];
-        if client.is_leaving && matches!(alone.effect, Effect::Block | Effect::Stream) {
-            // Nobody would be there for what it waits for.
-            self.end_client(reach, id);
-            return Turn::Wait;
-        }
-        let lease = client.lease.as_mut().expect("it has a lease");
-        match alone.effect {
-            Effect::Multi => lease.is_queueing = true,
-            Effect::Exec | Effect::Discard if count == 1 => lease.is_queueing = false,
-            Effect::Stream => lease.is_stream = true,
-            _ => {}
-        }
-        lease.is_pinned |= alone.pins;
-        lease.is_soiled |= alone.soils;
-        reach.connections[client.service.index()]
-            .tally
-            .requests_leased += 1;
-        let target = lease.upstream;
-        if alone.effect == Effect::Wait && !lease.is_queueing {
-            // What it waits for is what its connection knows to be written: everything up to now.
-            self.ask(reach, target, Own::Ping, &[b"PING"]);
-        }
-        self.send(reach, id, target, len, 1, alone.effect);
-        Turn::Next
-    }
-
-    /// Writes a client's request into a stream, where nothing is expected.
-    fn send_raw(
-        &mut self,
-        reach: &mut Reach<'_>,
-        id: ClientId,
-        target: UpstreamId,
-        len: usize,
-    ) -> Turn {
-        let client = &mut self.clients[id];
-        if !client.is_settled() {
-            client.waiting = Waiting::Itself;
-            return Turn::Wait;
-        }
-        let bytes = &client.input.unparsed()[..len];
-        let conn = self.upstreams[target].conn;
-        reach.conns.write(conn).extend_from_slice(bytes);
-        client.input.consume(len);
-        Turn::Next
-    }
-
-    /// What a request that could be shared does to a lease.
-    fn effect_on_lease(&self, id: ClientId, len: usize, effect: Effect) -> Effect {
-        let client = &self.clients[id];
-        let table = &self.nodes[client.service.index()].table;
-        let mut words = Arguments::of(&client.input.unparsed()[..len]);
-        let command = words.next().and_then(|name| table.find(name, words.next()));
-        use manifold_protocols::redis::command::Handling;
-        match command.map(|command| command.handling) {
-            Some(Handling::Session(SessionCommand::Exec)) => Effect::Exec,
-            Some(Handling::Session(SessionCommand::Discard)) => Effect::Discard,
-            Some(Handling::Session(SessionCommand::Unwatch)) => Effect::Unwatch,
-            _ => effect,
-        }
-    }
-
     /// A client's requests cannot go on now: stops reading, lets go of buffers, says good-bye.
     fn rest(&mut self, reach: &mut Reach<'_>, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else {
@@ -416,16 +309,6 @@ impl Redis {
         }
         if client.is_leaving && client.is_answered() && client.waiting == Waiting::No {
             self.end_client(reach, id);
-        }
-    }
-}
-
-impl Alone {
-    fn plain(effect: Effect) -> Self {
-        Self {
-            effect,
-            pins: false,
-            soils: false,
         }
     }
 }

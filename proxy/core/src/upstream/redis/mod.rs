@@ -177,6 +177,8 @@ pub enum Effect {
     Wait,
     /// May hold up its connection.
     Block,
+    /// Pauses the node, or lets it go on.
+    Pause,
 }
 
 impl Upstream {

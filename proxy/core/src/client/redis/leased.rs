@@ -1,0 +1,158 @@
+//! Requests of a client that has an upstream alone.
+//!
+//! There almost everything goes as it is; what it does to the upstream is noted here, and believed
+//! when the node has answered. Invariant: what the session keeps itself does not reach the node,
+//! unless the node queues it for a transaction.
+
+use manifold_protocols::redis::command::{Handling, SessionCommand};
+use manifold_protocols::redis::resp::request::Arguments;
+
+use crate::client::redis::Waiting;
+use crate::client::redis::judge::{Alone, Need, judge};
+use crate::client::redis::pump::Turn;
+use crate::client::redis::subscribe::Change;
+use crate::ids::{ClientId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::{Effect, Own};
+
+impl Redis {
+    /// Looks at one request of a client that has a lease.
+    pub(crate) fn take_on_lease(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        count: usize,
+    ) -> Turn {
+        let client = &self.clients[id];
+        let lease = client.lease.expect("it has a lease");
+        if lease.is_stream {
+            return self.send_raw(reach, id, lease.upstream, len);
+        }
+        let is_admin = reach.service(client.service).is_admin;
+        let table = &self.nodes[client.service.index()].table;
+        let need = judge(table, &client.input.unparsed()[..len], is_admin);
+        let alone = match need {
+            Need::Permission | Need::Refusal => {
+                if lease.is_queueing {
+                    // The node has to know that the transaction is not what it should be.
+                    self.ask(reach, lease.upstream, Own::Poison, &[b"MANIFOLD-DENIED"]);
+                }
+                return self.deny(reach, id, len);
+            }
+            Need::HangUp => return self.hang_up(reach, id),
+            Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
+            Need::Alone(alone) => alone,
+            Need::Session(SessionCommand::Multi) => Alone::plain(match count {
+                1 => Effect::Multi,
+                _ => Effect::Read,
+            }),
+            // Neither is queued: both end the transaction.
+            Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
+                return self.take_session(reach, id, len, command);
+            }
+            Need::Session(command)
+                if (lease.is_queueing || lease.is_multi) && Change::of(command).is_some() =>
+            {
+                return self.refuse_in_multi(reach, id, len);
+            }
+            // Between MULTI and EXEC the node queues whatever it is.
+            Need::Session(_) if lease.is_queueing || lease.is_multi => {
+                self.clients[id]
+                    .lease
+                    .as_mut()
+                    .expect("it has a lease")
+                    .is_strange = true;
+                Alone::plain(Effect::Write)
+            }
+            Need::Session(command) => return self.take_session(reach, id, len, command),
+        };
+        self.send_alone(reach, id, len, count, alone)
+    }
+
+    /// Sends a request on its client's lease, and notes what that does to the lease.
+    fn send_alone(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        count: usize,
+        alone: Alone,
+    ) -> Turn {
+        let client = &mut self.clients[id];
+        let lease = client.lease.expect("it has a lease");
+        if alone.effect == Effect::Pause && !lease.is_queueing {
+            self.note_pause(reach, id, len);
+        }
+        let client = &mut self.clients[id];
+        if client.is_leaving && matches!(alone.effect, Effect::Block | Effect::Stream) {
+            // Nobody would be there for what it waits for.
+            self.end_client(reach, id);
+            return Turn::Wait;
+        }
+        let lease = client.lease.as_mut().expect("it has a lease");
+        match alone.effect {
+            Effect::Multi => lease.is_queueing = true,
+            Effect::Exec | Effect::Discard if count == 1 => lease.is_queueing = false,
+            Effect::Stream => lease.is_stream = true,
+            _ => {}
+        }
+        lease.is_pinned |= alone.pins;
+        lease.is_soiled |= alone.soils;
+        reach.connections[client.service.index()]
+            .tally
+            .requests_leased += 1;
+        let target = lease.upstream;
+        if alone.effect == Effect::Wait && !lease.is_queueing {
+            // What it waits for is what its connection knows to be written: everything up to now.
+            self.ask(reach, target, Own::Ping, &[b"PING"]);
+        }
+        self.send(reach, id, target, len, 1, alone.effect);
+        Turn::Next
+    }
+
+    /// Writes a client's request into a stream, where nothing is expected.
+    fn send_raw(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        target: UpstreamId,
+        len: usize,
+    ) -> Turn {
+        let client = &mut self.clients[id];
+        if !client.is_settled() {
+            client.waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
+        let bytes = &client.input.unparsed()[..len];
+        let conn = self.upstreams[target].conn;
+        reach.conns.write(conn).extend_from_slice(bytes);
+        client.input.consume(len);
+        Turn::Next
+    }
+
+    /// What a request that could be shared does to a lease.
+    fn effect_on_lease(&self, id: ClientId, len: usize, effect: Effect) -> Effect {
+        let client = &self.clients[id];
+        let table = &self.nodes[client.service.index()].table;
+        let mut words = Arguments::of(&client.input.unparsed()[..len]);
+        let command = words.next().and_then(|name| table.find(name, words.next()));
+        match command.map(|command| command.handling) {
+            Some(Handling::Session(SessionCommand::Exec)) => Effect::Exec,
+            Some(Handling::Session(SessionCommand::Discard)) => Effect::Discard,
+            Some(Handling::Session(SessionCommand::Unwatch)) => Effect::Unwatch,
+            _ => effect,
+        }
+    }
+}
+
+impl Alone {
+    fn plain(effect: Effect) -> Self {
+        Self {
+            effect,
+            pins: false,
+            soils: false,
+        }
+    }
+}
