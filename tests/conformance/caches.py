@@ -17,6 +17,7 @@ SETTINGS = ["--save", "", "--enable-debug-command", "yes", "--enable-module-comm
             "--enable-protected-configs", "yes"]
 
 MANIFOLD = """driver = "{driver}"
+shards = 1
 
 [[service]]
 name = "cache"
