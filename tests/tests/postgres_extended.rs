@@ -444,3 +444,72 @@ fn describes_what_the_client_prepared_with_its_types() {
         );
     });
 }
+
+#[test]
+fn fails_in_transaction_sent_at_once_as_on_connection_of_its_own() {
+    compare_with(&Setup::connections(2), |stage| {
+        let mut a = stage.client("a");
+        let mut b = stage.client("b");
+        a.query(stage, "create table t (v int primary key)");
+        let step = |sql: &str, value: Option<&str>| {
+            let values: Vec<_> = value.iter().map(|value| Some(*value)).collect();
+            [parse("", sql, &[]), bind("", "", &values), execute("", 0)].concat()
+        };
+        let insert = "insert into t values ($1)";
+        for round in ["1", "2", "3", "4"] {
+            // One part fails: those behind it are refused, and the COMMIT is a ROLLBACK.
+            let requests = [
+                extended("begin", &[]),
+                extended(insert, &[Some(round)]),
+                extended(insert, &[Some(round)]),
+                extended("select count(*) from t", &[]),
+                run_prepared("missing", &[]),
+                extended("commit", &[]),
+                extended("select count(*)::int from t", &[]),
+            ];
+            let reply = a.units(stage, "a failing one", &requests.concat(), 7);
+            assert_eq!(reply.sqlstates()[0], "23505");
+            assert_eq!(reply.status(), Some('I'));
+            assert_eq!(reply.column().last().map(String::as_str), Some("0"));
+            // The COMMIT is skipped with what failed: the transaction stays open, also for what
+            // was sent behind it.
+            let group = [
+                step("begin", None),
+                step(insert, Some("x")),
+                step("commit", None),
+                sync(),
+            ];
+            let bytes = [
+                group.concat(),
+                query("select 1"),
+                query("set work_mem = '8MB'"),
+            ];
+            let reply = a.units(stage, "an unfinished one", &bytes.concat(), 3);
+            assert_eq!(reply.sqlstates(), ["22P02", "25P02", "25P02"]);
+            assert_eq!(reply.status(), Some('E'));
+            assert_eq!(b.query(stage, "select 'b'").value(), "b");
+            assert_eq!(a.query(stage, "rollback").status(), Some('I'));
+            let text = "begin; insert into t values (9); select 1/0; commit";
+            assert_eq!(a.query(stage, text).status(), Some('E'));
+            a.query(stage, "rollback");
+            assert_eq!(b.query(stage, "select count(*)::int from t").value(), "0");
+            assert_eq!(a.query(stage, "show work_mem").value(), "4MB");
+        }
+        // Deferred to the COMMIT.
+        a.query(
+            stage,
+            "create table u (v int unique deferrable initially deferred)",
+        );
+        for _ in 0..3 {
+            let all = [
+                query("begin"),
+                query("insert into u values (1), (1)"),
+                query("commit"),
+                query("select count(*)::int from u"),
+            ];
+            let reply = a.units(stage, "refused at the end", &all.concat(), 4);
+            assert_eq!(reply.sqlstates(), ["23505"]);
+            assert_eq!(reply.column(), ["0"]);
+        }
+    });
+}

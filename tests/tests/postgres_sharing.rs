@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use manifold_tests::harness::frames::{extended, flush, parse, query, run_prepared, sync};
-use manifold_tests::harness::{Login, Node, Place, ProxyOptions, Target, Wire, places};
+use manifold_tests::harness::frames::{
+    bind, execute, extended, flush, parse, query, run_prepared, sync,
+};
+use manifold_tests::harness::{Login, Node, Place, Proxy, ProxyOptions, Target, Wire, places};
 
 /// A small generator of numbers, so that a failing run can be run again.
 struct Dice(u64);
@@ -297,5 +299,116 @@ fn serves_others_while_a_shared_read_waits_for_a_lock() {
             direct.query("commit");
             assert_eq!(stuck[0].until_ready(1).value(), "7");
         }
+    }
+}
+
+/// How many leases a proxy has given, by its own count.
+fn leases(proxy: &Proxy) -> u64 {
+    // Counters are published now and then.
+    thread::sleep(Duration::from_millis(1500));
+    let lines = proxy.log().matches("leases ").count();
+    proxy.signal(libc::SIGUSR1);
+    for _ in 0..200 {
+        let log = proxy.log();
+        if log.matches("leases ").count() > lines {
+            let (_, count) = log.rsplit_once("leases ").expect("it was just seen");
+            let digits: String = count.chars().take_while(char::is_ascii_digit).collect();
+            return digits.parse().expect("a number");
+        }
+        thread::sleep(Duration::from_millis(25));
+    }
+    panic!("no line about leases:\n{}", proxy.log());
+}
+
+/// One statement of the extended protocol, without its Sync.
+fn step(sql: &str, values: &[Option<&str>]) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", values), execute("", 0)].concat()
+}
+
+/// A transaction in each of the shapes that drivers send at once, and how many requests it is.
+fn whole_transactions(token: &str) -> Vec<(Vec<u8>, usize)> {
+    let insert = "insert into t values ($1)";
+    let literal = query(&format!("insert into t values ('{token}')"));
+    let requests = [
+        query("begin"),
+        literal,
+        query("select count(*) from t"),
+        query("commit"),
+    ];
+    let synced = [
+        extended("start transaction", &[]),
+        extended(insert, &[Some(token)]),
+        extended("set local datestyle = 'German'", &[]),
+        extended("savepoint one", &[]),
+        extended(insert, &[Some(token)]),
+        extended("end", &[]),
+    ];
+    let group = [
+        step("begin", &[]),
+        step(insert, &[Some(token)]),
+        step("commit", &[]),
+        sync(),
+    ];
+    let text = format!("begin; insert into t values ('{token}'); commit");
+    vec![
+        (requests.concat(), 4),
+        (synced.concat(), 6),
+        (group.concat(), 1),
+        (query(&text), 1),
+    ]
+}
+
+#[test]
+fn sends_transaction_that_lies_in_buffer_without_lease() {
+    let node = Node::shared();
+    let options = ProxyOptions {
+        connections_max: 2,
+        head: vec!["log = \"info\"".to_owned()],
+        ..Default::default()
+    };
+    for place in places(node, &options) {
+        let database = node.database();
+        let mut direct = node.admin(&database);
+        direct.query("create table t (v text)");
+        let login = Login::new("postgres", &database);
+        let mut wire = Wire::login(&place.target, &login).expect("a login");
+        let mut neighbour = Wire::login(&place.target, &login).expect("a login");
+        let run = |wire: &mut Wire, token: &str| {
+            for (bytes, count) in whole_transactions(token) {
+                wire.send(&bytes);
+                let reply = wire.until_ready(count);
+                assert_eq!(reply.sqlstates(), [""; 0], "{}", place.name);
+                assert_eq!(reply.status(), Some('I'));
+            }
+        };
+        // What nobody has seen yet goes on a lease: on either connection it is prepared first.
+        for _ in 0..6 {
+            run(&mut wire, "warm");
+        }
+        let before = place.proxy.as_ref().map(leases);
+        for round in 0..10 {
+            run(&mut wire, "known");
+            let text = format!("select 'neighbour {round}'");
+            assert_eq!(neighbour.value(&text), format!("neighbour {round}"));
+        }
+        // All of them again, one behind the other, unread.
+        let all = whole_transactions("known");
+        let count = all.iter().map(|(_, count)| count).sum();
+        wire.send(
+            &all.into_iter()
+                .flat_map(|(bytes, _)| bytes)
+                .collect::<Vec<u8>>(),
+        );
+        wire.until_ready(count);
+        assert_eq!(place.proxy.as_ref().map(leases), before, "{}", place.name);
+        let known = direct.value("select count(*) from t where v = 'known'");
+        assert_eq!(known, "55");
+        assert_eq!(neighbour.value("show datestyle"), "ISO, MDY");
+        // One that is not complete takes a lease as ever.
+        wire.send(&[query("begin"), query("select count(*) from t")].concat());
+        assert_eq!(wire.until_ready(2).status(), Some('T'));
+        wire.query("rollback");
+        let after = place.proxy.as_ref().map(leases);
+        assert_eq!(after, before.map(|count| count + 1), "{}", place.name);
     }
 }

@@ -81,6 +81,15 @@ impl Input {
         self.parsed += len;
     }
 
+    /// The next `len` bytes go upstream; they are kept only if they may have to go again.
+    pub fn pass(&mut self, len: usize, is_kept: bool) {
+        if is_kept {
+            self.advance(len);
+        } else {
+            self.consume(len);
+        }
+    }
+
     /// The next `len` bytes are done with.
     pub fn consume(&mut self, len: usize) {
         assert!(

@@ -26,6 +26,8 @@ pub struct Profile {
     pub verdict: Arc<Verdict>,
     /// What it asks for by its kind; history may ask for more.
     pub class: Class,
+    /// What it asks for where the whole of its transaction is sent at once.
+    pub class_inside: Class,
     /// Whether it may write: then it starts on an empty pipe and is never run twice.
     pub writes: bool,
     /// Whether verdicts that rest on the catalog are void afterwards.
@@ -47,6 +49,7 @@ impl Profile {
         let mut profile = Self {
             verdict: Arc::clone(verdict),
             class: Class::Share,
+            class_inside: Class::Share,
             writes: false,
             defines: false,
             keeps: None,
@@ -110,6 +113,12 @@ impl Profile {
             }
         };
         self.class = self.class.max(class);
+        let inside = if is_control(statement) {
+            Class::Tail
+        } else {
+            class
+        };
+        self.class_inside = self.class_inside.max(inside);
         self.writes |= writes;
     }
 

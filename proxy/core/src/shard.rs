@@ -9,9 +9,8 @@ use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
 
-use crate::client::postgres::errors::Refusal;
-use crate::client::postgres::examine::Piece;
-use crate::client::postgres::{Client, Phase, Waiting};
+use crate::client::postgres::examine::{Examined, Piece};
+use crate::client::postgres::{Client, Phase, Waiting, errors::Refusal};
 use crate::conns::{Conns, Owner};
 use crate::event::{Event, Level, Message, Operation, Peer, Socket};
 use crate::fingerprint::Fingerprints;
@@ -29,11 +28,10 @@ use crate::register::Register;
 use crate::slab::Slab;
 use crate::stats::{Stats, Tally};
 use crate::texts::Texts;
-use crate::time::Instant;
-use crate::timers::Timers;
 use crate::topology::{Protocol, Service};
 use crate::upstream::postgres::Upstream;
 use crate::upstream::schedule::{Connections, Lane, LaneKey};
+use crate::{time::Instant, timers::Timers};
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -101,8 +99,9 @@ pub struct Shard {
     /// Identities that may have lost their last upstream in this pass.
     pub(crate) bereft: Vec<IdentityId>,
     pub(crate) timers: Timers<Timer>,
-    /// The messages of the request being looked at.
+    /// The messages of the request being looked at, and the rest of the transaction it begins.
     pub(crate) pieces: Vec<Piece>,
+    pub(crate) parts: Vec<Examined>,
     /// Clients to be looked at before the pass ends.
     pub(crate) clients_to_pump: VecDeque<ClientId>,
     /// Lanes in which somebody may go on before the pass ends.
@@ -151,6 +150,7 @@ impl Shard {
             bereft: Vec::new(),
             timers: Timers::new(Instant(0)),
             pieces: Vec::new(),
+            parts: Vec::new(),
             clients_to_pump: VecDeque::new(),
             lanes_to_serve: VecDeque::new(),
             lanes_to_reconsider: Vec::new(),

@@ -17,6 +17,8 @@ pub struct Unit {
     pub tokens: Vec<String>,
     /// Nothing follows it.
     pub is_last: bool,
+    /// The next one goes out with it.
+    pub is_followed: bool,
 }
 
 /// Appends messages to a unit under construction.

@@ -151,7 +151,7 @@ impl Script {
             name,
             parts,
             tokens,
-            is_last: false,
+            ..Unit::default()
         });
     }
 

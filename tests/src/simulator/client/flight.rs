@@ -156,7 +156,15 @@ impl Client {
         } else {
             self.script.next_unit()
         };
-        let Some(unit) = unit else { return };
+        let mut next = unit;
+        while let Some(unit) = next {
+            let is_followed = unit.is_followed;
+            self.send_unit(now, unit);
+            next = is_followed.then(|| self.script.next_unit()).flatten();
+        }
+    }
+
+    fn send_unit(&mut self, now: Instant, unit: Unit) {
         if unit.is_last {
             self.phase = Phase::Leaving;
         }

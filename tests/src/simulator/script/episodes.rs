@@ -3,12 +3,14 @@
 //! Each leaves a script where it can go on. Knows no replies: an episode whose first request
 //! failed goes on all the same, as a careless application would.
 
+mod at_once;
+
 use super::{Messages, Script, Unit};
 
 type Episode = fn(&mut Script);
 
 /// All kinds, by name.
-pub const KINDS: [(&str, Episode); 33] = [
+pub const KINDS: [(&str, Episode); 34] = [
     ("read", read),
     ("seen", seen),
     ("written", written),
@@ -42,6 +44,7 @@ pub const KINDS: [(&str, Episode); 33] = [
     ("savepoint", savepoint),
     ("slow", slow),
     ("star", star),
+    ("at once", at_once::at_once),
 ];
 
 const SETTINGS: [(&str, [&str; 3]); 9] = [
@@ -378,7 +381,7 @@ fn flush(script: &mut Script) {
         name: "flush",
         parts,
         tokens: vec![token],
-        is_last: false,
+        ..Unit::default()
     });
 }
 
@@ -503,7 +506,7 @@ fn copy(script: &mut Script) {
         name: "copy in",
         parts,
         tokens: tokens.into(),
-        is_last: false,
+        ..Unit::default()
     });
     written(script);
 }

@@ -8,7 +8,6 @@
 use manifold_protocols::postgres::frontend::encode_cancel;
 
 use crate::client::postgres::errors::Refusal;
-use crate::client::postgres::examine::{Found, Scope};
 use crate::client::postgres::{Phase, Waiting};
 use crate::conns::Owner;
 use crate::event::{Message, Operation};
@@ -76,25 +75,12 @@ impl Shard {
     /// The request has not been sent: it is answered here.
     fn cancel_waiting(&mut self, id: ClientId) {
         self.clients[id].waiting = Waiting::No;
-        let scope = if self.clients[id].lease.is_some() {
-            Scope::Messages
-        } else {
-            Scope::Request
-        };
-        let len = match self.examine(id, scope) {
-            Found::Request(found) => Some(found.len),
-            Found::Unclassified | Found::NoCatalog => self.request_len(id),
-            _ => None,
-        };
-        if let (Some(len), None) = (len, self.clients[id].lease) {
-            self.refuse_request(id, len, &Refusal::cancelled());
+        if self.clients[id].lease.is_none() {
+            for len in self.unsent_lens(id) {
+                self.refuse_request(id, len, &Refusal::cancelled());
+            }
         }
         self.clients_to_pump.push_back(id);
-    }
-
-    /// The length of the next request of a client that waits for a verdict on it.
-    fn request_len(&mut self, id: ClientId) -> Option<usize> {
-        crate::client::postgres::framing::frame_request(&mut self.clients[id], &self.limits)
     }
 
     /// The request has been sent.
@@ -132,6 +118,7 @@ impl Shard {
         let client = &mut self.clients[id];
         client.in_flight = 0;
         client.is_barred = false;
+        client.is_inside = false;
         client.upstream = None;
         client.input.drop_answered(len);
         client.session_mut().statements.forget_pending();

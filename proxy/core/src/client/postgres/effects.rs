@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use crate::client::postgres::examine::Examined;
+use crate::client::postgres::transaction::Standing;
 use crate::profile::{Class, Profile};
 use crate::proof::{Reason, Statement as Proven};
 use crate::texts::{SLOW_NANOS, Text};
@@ -32,17 +33,25 @@ impl Examined {
             runs: 0,
             draws: false,
             is_closed: false,
+            class_inside: Class::Share,
+            standing: Standing::Outside,
+            part: None,
+            pieces: 0,
         }
     }
 
     pub(super) fn ask(&mut self, class: Class, writes: bool) {
         self.demand.class = self.demand.class.max(class);
+        self.class_inside = self.class_inside.max(class);
         self.demand.writes |= writes;
     }
 
     /// Adds what running a text asks for.
     pub(super) fn add(&mut self, profile: &Profile, text: Rc<Text>) {
-        self.ask(class_by_history(profile, &text), profile.writes);
+        let class = class_by_history(profile, &text);
+        self.demand.class = self.demand.class.max(class);
+        self.class_inside = self.class_inside.max(profile.class_inside);
+        self.demand.writes |= profile.writes;
         self.keeps = Reason::worst(self.keeps, profile.keeps);
         self.defines |= profile.defines;
         self.commits_early |= profile.commits_early;
@@ -51,6 +60,7 @@ impl Examined {
         self.draws |= profile.draws;
         for statement in &profile.verdict.statements {
             self.touch(statement);
+            self.standing = self.standing.after(statement);
         }
         if self.runs == 1
             && let Some(statement) = profile.single()

@@ -10,13 +10,14 @@ use manifold_protocols::postgres::backend::Status;
 use manifold_protocols::postgres::frame::HEADER_LEN;
 use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
 
+use crate::client::postgres::Client;
 use crate::client::postgres::examine::{Examined, Named, Piece};
 use crate::client::postgres::statements::{Change, Statement, Statements};
 use crate::ids::{ClientId, UpstreamId};
 use crate::library::{NAME_PREFIX, NEVER_GIVEN};
 use crate::shard::Shard;
 use crate::time::Instant;
-use crate::upstream::postgres::pipe::{Expectation, Step};
+use crate::upstream::postgres::pipe::{Expectation, Part, Step};
 use crate::upstream::postgres::{Prepared, Upstream};
 
 impl Shard {
@@ -57,9 +58,8 @@ impl Shard {
             found.join(last.expect("an open request is in the pipe"));
         } else {
             let begins_at = self.conns.written_total(upstream.conn);
-            let mut expectation = found.expectation(id, self.now, begins_at);
+            let mut expectation = found.expectation(id, client, self.now, begins_at);
             expectation.len = if is_kept { found.len } else { 0 };
-            expectation.is_leased = is_leased;
             let tally = &mut self.connections[client.service.index()].tally;
             tally.requests_leased += u64::from(is_leased);
             upstream.push(expectation);
@@ -83,7 +83,8 @@ impl Shard {
             upstream,
             statements_max: self.limits.upstream_statements_max,
             prepared_count: 0,
-            may_have_failed: is_leased && (client.in_flight > 1 || client.status == Status::Failed),
+            may_have_failed: (is_leased || client.is_inside)
+                && (client.in_flight > 1 || client.status == Status::Failed),
             is_closed: false,
             is_synced: false,
         };
@@ -98,12 +99,10 @@ impl Shard {
         } else {
             assert!(is_closed, "without a lease only whole requests are sent");
         }
-        if is_kept {
-            client.input.advance(found.len);
-        } else {
-            client.input.consume(found.len);
-        }
-        if is_synced {
+        client.input.pass(found.len, is_kept);
+        client.is_inside |= found.part.is_some();
+        // A request of our own would run inside the client's transaction.
+        if (is_synced && found.part.is_none()) || found.part == Some(Part::Last) {
             self.tidy(target);
         }
         if !is_closed {
@@ -149,8 +148,17 @@ impl Examined {
     }
 
     /// What is to be expected of a request that begins.
-    fn expectation(&mut self, client: ClientId, now: Instant, begins_at: u64) -> Expectation {
-        let mut expectation = Expectation::of_client(client, now, begins_at);
+    fn expectation(
+        &mut self,
+        id: ClientId,
+        client: &Client,
+        now: Instant,
+        begins_at: u64,
+    ) -> Expectation {
+        let mut expectation = Expectation::of_client(id, now, begins_at);
+        expectation.is_leased = client.lease.is_some();
+        expectation.part = self.part.filter(|_| !expectation.is_leased);
+        expectation.is_inside = client.is_inside;
         let text = self.text.take();
         expectation.expected_nanos = text.as_ref().map_or(0, |text| text.history.nanos.get());
         expectation.text = text;

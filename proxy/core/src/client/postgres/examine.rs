@@ -14,6 +14,7 @@ use manifold_protocols::postgres::frontend::{self, Message, TargetKind};
 
 use crate::client::postgres::framing::{ends_request, frame};
 use crate::client::postgres::statements::Statement;
+use crate::client::postgres::transaction::Standing;
 use crate::client::postgres::{Client, Until};
 use crate::event::Operation;
 use crate::identity::{Catalog, Database};
@@ -24,7 +25,7 @@ use crate::proof::Reason;
 use crate::shard::Shard;
 use crate::stats::Stats;
 use crate::texts::{Lookup, Text, Texts};
-use crate::upstream::postgres::pipe::{Resetting, SessionChange};
+use crate::upstream::postgres::pipe::{Part, Resetting, SessionChange};
 use crate::upstream::schedule::Demand;
 
 /// One message of a request, with what its names mean.
@@ -88,6 +89,14 @@ pub struct Examined {
     pub draws: bool,
     /// Whether its last message ends a request.
     pub is_closed: bool,
+    /// The class it asks for as a part of a transaction that is sent as a whole.
+    pub class_inside: Class,
+    /// Whether it leaves a transaction open.
+    pub standing: Standing,
+    /// What it is of a transaction that is sent as a whole, if it is.
+    pub part: Option<Part>,
+    /// How many of the scratch list's pieces are its own.
+    pub pieces: usize,
 }
 
 /// What was found at the front of the unparsed bytes.
@@ -99,7 +108,8 @@ pub enum Found {
     Incomplete,
     /// The catalog has to be read first.
     NoCatalog,
-    /// A request; its pieces are in the shard's scratch list.
+    /// A request; its pieces are in the shard's scratch list, and in another are the other parts of
+    /// the transaction that it begins, if that is sent as a whole.
     Request(Examined),
     /// The client says good-bye.
     Terminate,
@@ -133,6 +143,7 @@ impl Shard {
         let client = &self.clients[id];
         let database = client.session().database;
         self.pieces.clear();
+        self.parts.clear();
         let mut examiner = Examiner {
             id,
             client,
@@ -141,6 +152,7 @@ impl Shard {
             texts: &mut self.texts,
             library: &mut self.library,
             pieces: &mut self.pieces,
+            parts: &mut self.parts,
             operations: &mut self.conns.operations,
             stats: &mut self.stats,
             found: Examined::new(len),
@@ -148,8 +160,13 @@ impl Shard {
         if has_flush {
             examiner.found.ask(Class::Exclusive, false);
         }
-        match examiner.examine_all() {
-            Ok(()) => Found::Request(examiner.found),
+        match examiner.examine_all(0) {
+            Ok(()) => {
+                if scope == Scope::Request && examiner.found.standing.has_begun() {
+                    examiner.examine_transaction(&self.limits);
+                }
+                Found::Request(examiner.found)
+            }
             Err(Stop::NoCatalog) => Found::NoCatalog,
             Err(Stop::Unclassified) => Found::Unclassified,
         }
@@ -157,32 +174,34 @@ impl Shard {
 }
 
 /// Why a request cannot be sent yet, or ever.
-enum Stop {
+pub(super) enum Stop {
     NoCatalog,
     Unclassified,
 }
 
 /// Everything that looking at one request needs.
-struct Examiner<'a> {
+pub(super) struct Examiner<'a> {
     id: ClientId,
-    client: &'a Client,
+    pub(super) client: &'a Client,
     database_id: DatabaseId,
     database: &'a Database,
     texts: &'a mut Texts,
     library: &'a mut Library,
-    pieces: &'a mut Vec<Piece>,
+    pub(super) pieces: &'a mut Vec<Piece>,
+    pub(super) parts: &'a mut Vec<Examined>,
     operations: &'a mut VecDeque<Operation>,
     stats: &'a mut Stats,
-    found: Examined,
+    pub(super) found: Examined,
 }
 
 impl Examiner<'_> {
-    fn examine_all(&mut self) -> Result<(), Stop> {
-        let mut at = 0;
-        while at < self.found.len {
+    /// Looks at the messages of the request that begins here.
+    pub(super) fn examine_all(&mut self, from: usize) -> Result<(), Stop> {
+        let (mut at, end) = (from, from + self.found.len);
+        while at < end {
             at = self.examine_message(at)?;
         }
-        if self.found.simple.is_some() && self.pieces.len() > 1 {
+        if self.found.simple.is_some() && self.found.pieces > 1 {
             self.found.simple = None;
         }
         Ok(())
@@ -198,11 +217,7 @@ impl Examiner<'_> {
             // On a lease it harms nobody else, and the node says what is wrong in its own words.
             self.found.ask(Class::Exclusive, true);
             self.found.is_closed = ends_request(tag);
-            self.pieces.push(Piece {
-                tag,
-                range: at..at + len,
-                statement: Named::Bad,
-            });
+            self.push(tag, at..at + len, Named::Bad);
             return Ok(at + len);
         };
         let mut statement = Named::None;
@@ -239,19 +254,24 @@ impl Examiner<'_> {
             Message::Parse(parse) => statement = self.parse(&parse)?,
             Message::Query(text) => {
                 // A Query behind messages without Sync joins their transaction (F2).
-                self.ask_if(!self.pieces.is_empty());
+                self.ask_if(self.found.pieces > 0);
                 let profile = self.run(text)?;
                 self.found.simple = Some(profile);
             }
             _ => {}
         }
         self.found.is_closed = ends_request(tag);
+        self.push(tag, at..at + len, statement);
+        Ok(at + len)
+    }
+
+    fn push(&mut self, tag: u8, range: Range<usize>, statement: Named) {
+        self.found.pieces += 1;
         self.pieces.push(Piece {
             tag,
-            range: at..at + len,
+            range,
             statement,
         });
-        Ok(at + len)
     }
 
     fn ask_if(&mut self, needs_lease: bool) {
@@ -276,9 +296,10 @@ impl Examiner<'_> {
         // Inside a transaction settings may hold that no fingerprint knows, and literals freeze;
         // and tables may have changed for nobody else.
         let lease = self.client.lease;
+        let is_inside = lease.is_some() || self.client.is_inside || self.found.standing.has_begun();
         let is_own = profile.verdict.freezes
             || lease.is_some_and(|lease| lease.defines.is_some())
-            || (lease.is_some() && parse.text.contains(&b'\''));
+            || (is_inside && parse.text.contains(&b'\''));
         let statement = if is_own {
             self.library.make(parse.text, parse.types, &meaning)
         } else {

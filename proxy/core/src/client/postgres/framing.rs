@@ -79,6 +79,22 @@ pub fn frame_request(client: &mut Client, limits: &Limits) -> Option<usize> {
         .map(|(len, _)| len)
 }
 
+/// The length of the request that begins at a place behind the first one, if it is complete there
+/// and of an ordinary kind.
+pub(super) fn frame_behind(bytes: &[u8], from: usize, limits: &Limits) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let header = decode_frontend_header(&bytes[at..], limits.message_bytes_max).ok()??;
+        at += header.len;
+        if at > bytes.len() || matches!(header.tag, b'H' | b'X' | b'p') {
+            return None;
+        }
+        if ends_request(header.tag) {
+            return Some(at - from);
+        }
+    }
+}
+
 /// Whether a message of this type ends a request.
 pub(super) fn ends_request(tag: u8) -> bool {
     matches!(tag, b'Q' | b'S' | b'F')

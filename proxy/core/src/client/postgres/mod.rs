@@ -20,6 +20,7 @@ pub mod refuse;
 pub mod startup;
 pub mod statements;
 pub mod stream;
+pub mod transaction;
 
 use std::rc::Rc;
 
@@ -83,6 +84,9 @@ pub struct Client {
     pub is_paused: bool,
     /// A request in flight makes its upstream forget all statements: the next one waits for it.
     pub is_barred: bool,
+    /// A transaction was sent as a whole and something is unanswered since: what follows may run
+    /// inside it, should it stay open.
+    pub is_inside: bool,
     /// The transaction status that the client was told last.
     pub status: Status,
     /// Whether it said good-bye or sent its last byte: closed when everything is answered.
@@ -226,6 +230,7 @@ impl Client {
             reissues: 0,
             is_paused: false,
             is_barred: false,
+            is_inside: false,
             status: Status::Idle,
             is_leaving: false,
         }

@@ -170,9 +170,13 @@ impl Shard {
         if self.minds_sequences(id, &mut found) {
             return Progress::Next;
         }
+        if found.demand.class == Class::Exclusive && found.part.is_some() {
+            self.take_apart(&mut found);
+        }
         if self.answer_locally(id, &found) {
             return Progress::Next;
         }
+        self.wait_to_set(id, &found);
         if self.clients[id].waiting != Waiting::No {
             return Progress::Stop;
         }
@@ -180,6 +184,13 @@ impl Shard {
         let Some(target) = self.place(id, found.demand, is_turn) else {
             return Progress::Stop;
         };
+        if found.part.is_some() && !self.goes_whole(target, &found) {
+            if self.clients[id].in_flight > 0 {
+                self.clients[id].waiting = Waiting::Itself;
+                return Progress::Stop;
+            }
+            self.take_apart(&mut found);
+        }
         if self.is_being_prepared(target, None) {
             if self.clients[id].in_flight > 0 {
                 self.clients[id].waiting = Waiting::Itself;
@@ -207,7 +218,7 @@ impl Shard {
                 }
             }
         }
-        self.emit(id, target, found);
+        self.emit_whole(id, target, found);
         Progress::Next
     }
 
@@ -389,7 +400,7 @@ impl Shard {
     }
 
     /// Gives an upstream to a client alone.
-    fn begin_lease(&mut self, id: ClientId, target: UpstreamId, until: Until) {
+    pub(super) fn begin_lease(&mut self, id: ClientId, target: UpstreamId, until: Until) {
         let upstream = &mut self.upstreams[target];
         assert!(
             upstream.holder.is_none() && upstream.tail.is_none(),

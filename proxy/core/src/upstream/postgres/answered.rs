@@ -14,7 +14,7 @@ use crate::fingerprint::MERGED;
 use crate::ids::{ClientId, UpstreamId};
 use crate::proof::{Residue, Setting};
 use crate::shard::Shard;
-use crate::upstream::postgres::pipe::{Expectation, Requester, SessionChange};
+use crate::upstream::postgres::pipe::{Expectation, Part, Requester, SessionChange};
 use crate::upstream::schedule::UNFAIR;
 
 impl Shard {
@@ -75,6 +75,9 @@ impl Shard {
                     self.lanes[lane].active.note_answered();
                     let service = self.upstreams[id].service;
                     self.connections[service.index()].answered += 1;
+                }
+                if head.part == Some(Part::Last) && status != Status::Idle {
+                    self.keep_transaction(id, client);
                 }
                 self.finish_request(id, client, &head, status);
             }
@@ -158,6 +161,7 @@ impl Shard {
         client.reissues = 0;
         client.status = status;
         client.is_barred &= client.in_flight > 0;
+        client.is_inside &= client.in_flight > 0;
         client.input.drop_answered(head.len);
         if head.drops_unnamed {
             client.session_mut().statements.confirm();

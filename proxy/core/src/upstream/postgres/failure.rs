@@ -7,7 +7,6 @@
 use manifold_protocols::postgres::backend::{Fields, Status, encode_ready_for_query};
 
 use crate::client::postgres::errors::Refusal;
-use crate::client::postgres::framing::frame_request;
 use crate::client::postgres::{Phase, Waiting};
 use crate::event::{Failure, Level};
 use crate::identity::Catalog;
@@ -164,8 +163,11 @@ impl Shard {
         let is_tired = client.retries >= retries_max
             && mine().any(|(_, _, one)| one.begins_at < end.given_total);
         let is_whole_lease = mine().count() == 1 && mine().all(|(_, _, one)| one.len > 0);
-        let may_retry = client.lease.is_none()
-            || (is_whole_lease && !client.lease.is_some_and(|lease| lease.is_open));
+        // Outside of the transaction that was open it would do something else.
+        let is_torn = mine().next().is_some_and(|(_, _, one)| one.is_inside);
+        let may_retry = !is_torn
+            && (client.lease.is_none()
+                || (is_whole_lease && !client.lease.is_some_and(|lease| lease.is_open)));
         let fate = if worst == Fate::Again && (is_tired || !may_retry) {
             if mine().any(|(_, _, one)| one.writes) && is_tired {
                 Fate::Unknown
@@ -177,7 +179,7 @@ impl Shard {
         };
         if fate == Fate::Again {
             self.send_again(id);
-        } else if client.lease.is_some() {
+        } else if client.lease.is_some() || mine().any(|(_, _, one)| one.is_inside) {
             self.lose_lease(id, fate, end);
         } else if mine().count() > 1 || end.is_cut && mine().any(|(.., one)| one.is_delivered) {
             let refusal = self.refusal_for(id, fate);
@@ -209,6 +211,7 @@ impl Shard {
         let client = &mut self.clients[id];
         client.in_flight = 0;
         client.is_barred = false;
+        client.is_inside = false;
         client.upstream = None;
         client.scanned = 0;
         client.input.rewind();
@@ -227,6 +230,7 @@ impl Shard {
         let client = &mut self.clients[id];
         client.in_flight = 0;
         client.is_barred = false;
+        client.is_inside = false;
         client.upstream = None;
         client.retries = 0;
         client.input.drop_answered(lost.map_or(0, |one| one.len));
@@ -357,19 +361,25 @@ impl Shard {
         client.waiting = Waiting::No;
         client.scanned = 0;
         let is_between = client.lease.is_none() && client.in_flight == 0;
-        let len = frame_request(client, &self.limits).filter(|_| is_between);
+        let lens = if is_between {
+            self.unsent_lens(id)
+        } else {
+            Vec::new()
+        };
         let name = self.name(service);
         let refusal = if is_down {
             Refusal::unreachable(name, "no connection can be established")
         } else {
             Refusal::waited_too_long(name, seconds)
         };
-        let Some(len) = len else {
+        if lens.is_empty() {
             self.refuse_client(id, &refusal.fatal());
             return;
-        };
+        }
         self.clients[id].doubts_since = None;
-        self.refuse_request(id, len, &refusal);
+        for len in lens {
+            self.refuse_request(id, len, &refusal);
+        }
         self.clients_to_pump.push_back(id);
     }
 }

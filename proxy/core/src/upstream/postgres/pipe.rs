@@ -33,6 +33,11 @@ pub struct Expectation {
     pub commits_early: bool,
     /// Whether it runs on its client's lease.
     pub is_leased: bool,
+    /// What it is of a transaction that was sent as a whole, without a lease.
+    pub part: Option<Part>,
+    /// Whether a transaction that was sent before it may still have been open when it ran: it is
+    /// never sent again without that.
+    pub is_inside: bool,
     /// Whether a byte of its reply has been given to the client.
     pub is_delivered: bool,
     /// Whether an ErrorResponse has come.
@@ -49,6 +54,15 @@ pub struct Expectation {
     pub change: Option<Box<SessionChange>>,
     /// What it resets, and what it sets after that, in order.
     pub resetting: Vec<Resetting>,
+}
+
+/// What a request is of a transaction that was sent as a whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// More of it follows: it leaves the transaction open.
+    Inner,
+    /// Its end. If the transaction is open all the same the client goes on in it, on a lease.
+    Last,
 }
 
 /// A setting that a request resets or, after a reset, sets.
@@ -187,6 +201,8 @@ impl Expectation {
             writes: false,
             commits_early: false,
             is_leased: false,
+            part: None,
+            is_inside: false,
             is_delivered: false,
             is_failed: false,
             is_completed: false,

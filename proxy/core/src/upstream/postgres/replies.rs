@@ -431,7 +431,7 @@ impl Shard {
         };
         let client = head.client().and_then(|client| self.clients.get(client));
         let is_whole = head.len > 0 && !head.is_delivered;
-        let is_rolled_back = !head.is_completed && !head.commits_early;
+        let is_rolled_back = !head.is_completed && !head.commits_early && !head.is_inside;
         is_whole
             && is_rolled_back
             && client.is_some_and(|client| client.in_flight == 1 && client.retries == 0)
@@ -456,6 +456,8 @@ impl Shard {
         is_own
             && !head.is_delivered
             && !head.is_leased
+            && head.part.is_none()
+            && !head.is_inside
             && client.in_flight == 1
             && client.retries == 0
     }
@@ -573,6 +575,7 @@ impl Shard {
         let upstream = &self.upstreams[id];
         let head = upstream.pipe.front().ok_or(Broken::Mismatch)?;
         if head.is_leased
+            || head.part.is_some()
             || status == Status::Idle
             || upstream.holder.is_some()
             || upstream.is_soiled

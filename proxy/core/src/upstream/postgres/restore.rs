@@ -82,7 +82,7 @@ impl Shard {
             }
             _ => {
                 let restores = |session: &Session| session.restores(&head.resetting, name);
-                head.is_leased && !session.as_deref().is_some_and(restores)
+                (head.is_leased || head.part.is_some()) && !session.as_deref().is_some_and(restores)
             }
         };
         if tells_client {
