@@ -221,19 +221,6 @@ impl Redis {
         }
     }
 
-    /// Permits may have come back.
-    pub(crate) fn list_pools_of(&mut self, service: ServiceId) {
-        let wanting: Vec<_> = self
-            .pools
-            .iter()
-            .filter(|(_, pool)| pool.key.service == service && pool.is_wanting())
-            .map(|(id, _)| id)
-            .collect();
-        for id in wanting {
-            self.list_pool(id);
-        }
-    }
-
     fn start_ticking(&mut self, reach: &mut Reach<'_>) {
         if !core::mem::replace(&mut self.is_ticking, true) {
             let next = Instant(reach.now.0 + TICK_NANOS);

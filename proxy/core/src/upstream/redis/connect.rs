@@ -35,15 +35,15 @@ impl Redis {
             return false;
         }
         if post == Post::Lease && !self.may_lease(reach, service) {
-            self.make_room(reach, service);
+            self.make_room(reach, pool);
             return false;
         }
         if post == Post::Hub && !self.may_subscribe(reach, service) {
-            self.make_room(reach, service);
+            self.make_room(reach, pool);
             return false;
         }
         if !reach.service(service).permits.take() {
-            self.make_room(reach, service);
+            self.make_room(reach, pool);
             return false;
         }
         let conn = reach.conns.reserve(Some(service));
@@ -85,23 +85,6 @@ impl Redis {
             upstream.service == service && matches!(upstream.post, Post::Lane(_))
         });
         permits.free() > reserve.saturating_sub(lanes.count() as u32)
-    }
-
-    /// Closes the upstream that has been idle for longest, so that somebody else gets its permit.
-    fn make_room(&mut self, reach: &mut Reach<'_>, service: ServiceId) {
-        if reach.connections[service.index()].closing > 0 {
-            return;
-        }
-        let idle = self
-            .upstreams
-            .iter()
-            .filter(|(id, upstream)| upstream.service == service && self.may_close(*id))
-            .filter(|(_, upstream)| !self.pools[upstream.pool].is_wanting())
-            .min_by_key(|(_, upstream)| upstream.since)
-            .map(|(id, _)| id);
-        if let Some(id) = idle {
-            self.close_upstream(reach, id);
-        }
     }
 
     /// A service's name has been looked up.

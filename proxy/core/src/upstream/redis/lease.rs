@@ -151,7 +151,7 @@ impl Redis {
             reach.conns.resume(upstream.conn);
         }
         let has_state = lease.is_multi || lease.is_watching || lease.is_pinned;
-        if lease.is_stream {
+        if lease.is_stream || self.is_needed_elsewhere(reach, pool) {
             self.close_upstream(reach, lease.upstream);
         } else if has_state || lease.is_soiled {
             self.clean(reach, lease.upstream);

@@ -2,8 +2,9 @@
 //!
 //! The files beside this one: `pool` (who may use which), `connect` (until it is ready), `replies`
 //! (what comes back), `lease` (when it is one client's alone), `hub` (what it is subscribed to for
-//! many), `count` (how many listen), `failure` (who is retried when it is lost). Invariant: every
-//! request sent has exactly one expectation in the pipe, in order, until its last reply came back.
+//! many), `count` (how many listen), `failure` (who is retried when it is lost), `room` (who gives
+//! way to others). Invariant: every request sent has exactly one expectation in the pipe, in order,
+//! until its last reply came back.
 
 pub mod connect;
 pub mod count;
@@ -12,6 +13,7 @@ pub mod hub;
 pub mod lease;
 pub mod pool;
 pub mod replies;
+pub mod room;
 
 use std::collections::VecDeque;
 
@@ -41,6 +43,10 @@ pub struct Upstream {
     pub state: State,
     /// Since when it is in this state; for a ready one, when it was last used.
     pub since: Instant,
+    /// When it was begun.
+    pub opened: Instant,
+    /// It takes no more requests, because others need its permit.
+    pub is_retiring: bool,
     /// Requests in flight, in order.
     pub pipe: VecDeque<Expectation>,
     /// How far the reply at hand has come.
@@ -193,6 +199,8 @@ impl Upstream {
             has_selected: false,
             state: State::Connecting,
             since: now,
+            opened: now,
+            is_retiring: false,
             pipe: VecDeque::new(),
             finder: Finder::default(),
             taking: Taking::Pass,

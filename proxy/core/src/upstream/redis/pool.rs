@@ -224,6 +224,7 @@ impl Redis {
     pub(crate) fn has_room(&self, reach: &Reach<'_>, id: UpstreamId) -> bool {
         let upstream = &self.upstreams[id];
         upstream.state == State::Ready
+            && !upstream.is_retiring
             && upstream.pipe.len() < PIPE_DEPTH_MAX
             && reach.conns.unsent(upstream.conn) <= reach.limits.upstream_output_high
     }

@@ -178,6 +178,7 @@ impl Redis {
             if !pipes.waiting.is_empty() || !pipes.resends.is_empty() {
                 self.list_pool(pool);
             }
+            self.end_if_drained(reach, id);
         }
     }
 

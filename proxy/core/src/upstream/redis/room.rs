@@ -1,0 +1,112 @@
+//! Room for those who wait: permits are few, and pools may be many.
+//!
+//! Who needs an upstream and gets no permit has an idle one of others closed; where none is idle, a
+//! busy lane of others is drained, and a lease that ends is not kept. Invariant: of the pools of a
+//! service, the one whose client waits longest is the next to get a permit.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+
+use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::time::Instant;
+use crate::upstream::redis::pool::{Lane, Post};
+use crate::upstream::redis::{State, Upstream};
+
+/// A lane is left open for so long at least, so that what opening costs is spread over many
+/// requests.
+const TURN_NANOS: u64 = 50_000_000;
+
+impl Redis {
+    /// Makes an upstream end so that this pool gets its permit.
+    pub(crate) fn make_room(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        let service = self.pools[pool].key.service;
+        if reach.connections[service.index()].closing > 0 {
+            return;
+        }
+        let of_service = |(_, upstream): &(UpstreamId, &Upstream)| upstream.service == service;
+        let all = || self.upstreams.iter().filter(of_service);
+        if all().any(|(_, upstream)| upstream.is_retiring) {
+            return;
+        }
+        let idle = all()
+            .filter(|(id, upstream)| self.may_close(*id) && !self.is_wanted(upstream))
+            .min_by_key(|(_, upstream)| upstream.since)
+            .map(|(id, _)| id);
+        if let Some(id) = idle {
+            return self.close_upstream(reach, id);
+        }
+        let oldest = all()
+            .filter(|(_, it)| it.pool != pool && matches!(it.post, Post::Lane(_)))
+            .filter(|(_, it)| it.state == State::Ready && reach.now.0 >= it.opened.0 + TURN_NANOS)
+            .min_by_key(|(_, it)| it.opened)
+            .map(|(id, _)| id);
+        if let Some(id) = oldest {
+            self.upstreams[id].is_retiring = true;
+            self.end_if_drained(reach, id);
+        }
+    }
+
+    /// Whether somebody in its pool waits for just such an upstream.
+    fn is_wanted(&self, upstream: &Upstream) -> bool {
+        let pool = &self.pools[upstream.pool];
+        match upstream.post {
+            Post::Lane(lane) => {
+                let pipes = &pool.lanes[lane as usize];
+                let has_movers = lane == Lane::Fast && !pool.movers.is_empty();
+                has_movers || !pipes.waiting.is_empty() || !pipes.resends.is_empty()
+            }
+            Post::Lease => !pool.lease_queue.is_empty(),
+            Post::Hub => pool.hub.as_ref().is_some_and(|hub| hub.is_wanting()),
+        }
+    }
+
+    /// An upstream that takes no more requests ends with the last of those that it has.
+    pub(crate) fn end_if_drained(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        let upstream = self.upstreams.get(id);
+        if upstream.is_some_and(|it| it.is_retiring && it.pipe.is_empty()) {
+            self.close_upstream(reach, id);
+        }
+    }
+
+    /// Whether a lease that ends in a pool is more urgent elsewhere, and there is no other permit.
+    pub(crate) fn is_needed_elsewhere(&self, reach: &Reach<'_>, pool: PoolId) -> bool {
+        let service = self.pools[pool].key.service;
+        if reach.service(service).permits.free() > 0 {
+            return false;
+        }
+        let here = self.longest_wait(pool);
+        let others = self.pools.iter().filter(|(id, _)| *id != pool);
+        others
+            .filter(|(_, other)| other.key.service == service && other.is_wanting())
+            .any(|(id, _)| self.longest_wait(id) < here)
+    }
+
+    /// Since when somebody has waited in a pool; the end of time if nobody does.
+    fn longest_wait(&self, pool: PoolId) -> Instant {
+        let pool = &self.pools[pool];
+        let lanes = pool.lanes.iter().map(|pipes| &pipes.waiting);
+        // Who comes first in a queue has waited longest in it.
+        let first = |queue: &VecDeque<ClientId>| {
+            let mut queue = queue.iter();
+            queue.find_map(|&id| Some(self.clients.get(id)?.since))
+        };
+        let hub = pool.hub.iter().map(|hub| &hub.waiting);
+        let queues = lanes.chain([&pool.lease_queue, &pool.movers]).chain(hub);
+        let since = queues.filter_map(first).min();
+        since.unwrap_or(Instant(u64::MAX))
+    }
+
+    /// Permits may have come back.
+    pub(crate) fn list_pools_of(&mut self, service: ServiceId) {
+        let pools = self.pools.iter();
+        let wanting = pools.filter(|(_, pool)| pool.key.service == service && pool.is_wanting());
+        let mut wanting: Vec<_> = wanting.map(|(id, _)| (self.longest_wait(id), id)).collect();
+        // The last one listed is the first one served.
+        wanting.sort_unstable_by_key(|one| Reverse(one.0));
+        for (_, id) in wanting {
+            self.list_pool(id);
+        }
+    }
+}
