@@ -1,4 +1,4 @@
-//! The benchmark: manifold beside PgBouncer and beside no proxy at all, on one machine, in one run.
+//! The benchmark: manifold beside PgBouncer or nutcracker and beside no proxy at all, on one machine, in one run.
 //!
 //! [`loads`] says what is measured and what is to be reached, [`systems`] starts it, [`traffic`] is
 //! the generator for what pgbench cannot do, [`table`] prints. Knows the proxies only as processes
@@ -8,6 +8,7 @@
 pub mod cost;
 pub mod generator;
 pub mod loads;
+pub mod nutcracker;
 pub mod options;
 pub mod pgbench;
 pub mod pgbouncer;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Measures manifold beside PgBouncer and beside direct connections, and prints one table per load.
+/// Measures manifold beside PgBouncer, nutcracker and direct connections, and prints one table per load.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tests/bench")]
 pub struct Options {
@@ -14,7 +14,7 @@ pub struct Options {
     /// Only the loads whose name begins like this; may be given several times.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
-    /// Only these systems: direct, pgbouncer, io_uring, epoll, echo.
+    /// Only these systems: direct, pgbouncer, nutcracker, io_uring, epoll, echo.
     #[arg(long, value_name = "SYSTEM")]
     pub system: Vec<String>,
     /// How often the systems take turns.

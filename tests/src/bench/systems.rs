@@ -1,4 +1,5 @@
-//! What is measured: PostgreSQL itself, PgBouncer, manifold on each driver, the bare echo.
+//! What is measured: the node itself, PgBouncer, nutcracker, manifold on each driver, the bare
+//! echo.
 //!
 //! Starts them and reads what they cost. Knows nothing of loads.
 
@@ -8,11 +9,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::cost::{resident_kib, tree_cpu_us};
+use super::nutcracker::Nutcracker;
 use super::options::Options;
 use super::pgbouncer::PgBouncer;
 use super::sample::Cost;
 use crate::harness::process::{Folder, Process, free_port, run, wait_for};
-use crate::harness::{Driver, Node, NodeOptions, Proxy, ProxyOptions, node};
+use crate::harness::{Driver, Node, NodeOptions, Proxy, ProxyOptions, RedisNode, node};
 
 /// Connections to the node that each proxy may hold.
 pub const CONNECTIONS_MAX: u32 = 8;
@@ -31,8 +33,10 @@ pub const DIRECT_CLIENTS_MAX: u32 = 1_050;
 pub enum System {
     /// No proxy.
     Direct,
-    /// The peer.
+    /// The peer for PostgreSQL.
     PgBouncer,
+    /// The peer for Redis.
+    Nutcracker,
     /// manifold on io_uring.
     IoUring,
     /// manifold on epoll.
@@ -49,6 +53,7 @@ impl System {
         match self {
             Self::Direct => "direct",
             Self::PgBouncer => "pgbouncer",
+            Self::Nutcracker => "nutcracker",
             Self::IoUring => "manifold io_uring",
             Self::Epoll => "manifold epoll",
             Self::EchoIoUring => "echo io_uring",
@@ -64,13 +69,15 @@ impl System {
 
 /// A system that runs.
 pub enum Running {
-    /// PostgreSQL's own port.
+    /// The node's own port.
     Direct {
         /// The port.
         port: u16,
     },
-    /// The peer.
+    /// The peer for PostgreSQL.
     PgBouncer(PgBouncer),
+    /// The peer for Redis.
+    Nutcracker(Nutcracker),
     /// manifold.
     Manifold(Proxy),
     /// The bare echo.
@@ -92,8 +99,32 @@ impl Running {
             System::PgBouncer => {
                 Self::PgBouncer(PgBouncer::start(node, setup.connections_max, &setup.users))
             }
+            System::Nutcracker => unreachable!("it does not speak PostgreSQL"),
             System::IoUring => Self::Manifold(setup.manifold(node, Driver::IoUring)),
             System::Epoll => Self::Manifold(setup.manifold(node, Driver::Epoll)),
+            System::EchoIoUring => start_echo(Driver::IoUring),
+            System::EchoEpoll => start_echo(Driver::Epoll),
+        }
+    }
+
+    /// Starts a system in front of a Redis.
+    pub fn start_before_redis(system: System, node: &RedisNode, setup: &Setup) -> Self {
+        let manifold = |driver| {
+            let options = ProxyOptions {
+                driver,
+                connections_max: setup.connections_max,
+                shards: setup.shards,
+                service: vec!["admin = \"allow\"".to_owned()],
+                ..ProxyOptions::default()
+            };
+            Self::Manifold(Proxy::start_before_redis(node, &options))
+        };
+        match system {
+            System::Direct => Self::Direct { port: node.port() },
+            System::PgBouncer => unreachable!("it does not speak Redis"),
+            System::Nutcracker => Self::Nutcracker(Nutcracker::start(node)),
+            System::IoUring => manifold(Driver::IoUring),
+            System::Epoll => manifold(Driver::Epoll),
             System::EchoIoUring => start_echo(Driver::IoUring),
             System::EchoEpoll => start_echo(Driver::Epoll),
         }
@@ -104,6 +135,7 @@ impl Running {
         let port = match self {
             Self::Direct { port } | Self::Echo { port, .. } => *port,
             Self::PgBouncer(pgbouncer) => pgbouncer.port(),
+            Self::Nutcracker(nutcracker) => nutcracker.port(),
             Self::Manifold(proxy) => proxy.port(),
         };
         SocketAddr::from(([127, 0, 0, 1], port))
@@ -114,6 +146,7 @@ impl Running {
         match self {
             Self::Direct { .. } => None,
             Self::PgBouncer(pgbouncer) => Some(pgbouncer.pid()),
+            Self::Nutcracker(nutcracker) => Some(nutcracker.pid()),
             Self::Manifold(proxy) => Some(proxy.pid()),
             Self::Echo { process, .. } => Some(process.pid()),
         }

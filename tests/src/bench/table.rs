@@ -14,7 +14,7 @@ pub fn print_load(load: &Load, lines: &[Line], rounds: u32, seconds: u64) {
         "{}: {}, {} clients ({rounds} x {seconds} s, medians)",
         load.name, load.title, load.clients
     );
-    if matches!(load.kind, Kind::Idle) {
+    if load.is_memory() {
         print_memory(lines);
     } else {
         print_rates(load, lines);
@@ -47,8 +47,12 @@ pub fn print_target(target: &Target, value: Option<f64>) {
 /// Throughput, latency and processor time.
 fn print_rates(load: &Load, lines: &[Line]) {
     let has_connections = matches!(load.kind, Kind::Shards);
+    let (peer, peer_title) = match load.is_redis() {
+        true => (System::Nutcracker, "x nutcracker"),
+        false => (System::PgBouncer, "x pgbouncer"),
+    };
     println!(
-        "  {:<36} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>11}{}",
+        "  {:<36} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12}{}",
         "",
         "per s",
         "p50 ms",
@@ -58,7 +62,7 @@ fn print_rates(load: &Load, lines: &[Line]) {
         "node us",
         "load us",
         "x direct",
-        "x pgbouncer",
+        peer_title,
         if has_connections { " connections" } else { "" },
     );
     let rate_of = |system: System, variant: &str| {
@@ -75,7 +79,7 @@ fn print_rates(load: &Load, lines: &[Line]) {
             _ => "-".to_owned(),
         };
         println!(
-            "  {:<36} {:>9.0} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>11}{}",
+            "  {:<36} {:>9.0} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12}{}",
             name(*row),
             sample.rate,
             milliseconds(sample.p50_us),
@@ -85,7 +89,7 @@ fn print_rates(load: &Load, lines: &[Line]) {
             microseconds(sample.node_us),
             microseconds(sample.generator_us),
             ratio(System::Direct),
-            ratio(System::PgBouncer),
+            ratio(peer),
             if has_connections {
                 format!(" {:>11.0}", sample.connections)
             } else {

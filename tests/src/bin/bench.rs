@@ -1,8 +1,8 @@
-//! The benchmark: starts PostgreSQL, PgBouncer and manifold, lets them take turns under every load,
+//! The benchmark: starts nodes, PgBouncer or nutcracker, and manifold, lets them take turns under every load,
 //! and prints the tables. `tests/bench` builds what it needs and runs it.
 
 use clap::Parser;
-use manifold_tests::bench::loads::{Kind, Load, Place, Row, catalog, shards};
+use manifold_tests::bench::loads::{Kind, Load, Place, Row, catalog, redis, shards};
 use manifold_tests::bench::options::Options;
 use manifold_tests::bench::sample::{Sample, middle};
 use manifold_tests::bench::systems::{Running, System, start_node};
@@ -22,11 +22,21 @@ fn main() {
         .filter(|load| options.wants_load(load.name))
         .collect();
     assert!(!wanted.is_empty(), "no such load; --list names them");
-    let node = start_node(&options);
-    shards::prepare(&node);
+    let needs_node = wanted.iter().any(|load| !load.is_redis());
+    let node = needs_node.then(|| start_node(&options));
+    node.iter().for_each(shards::prepare);
     let mut results: Vec<(&Load, Vec<Line>)> = Vec::new();
     for load in wanted {
-        let lines = run(load, &node, &options);
+        let rows = load.rows.iter().copied();
+        let rows: Vec<Row> = rows
+            .filter(|row| options.wants_system(row.system.name()))
+            .collect();
+        let samples = match &node {
+            Some(node) if !load.is_redis() => run(load, &rows, node, &options),
+            _ => redis::run(load, &rows, &options),
+        };
+        let middles = samples.iter().map(|samples| middle(samples));
+        let lines: Vec<Line> = rows.into_iter().zip(middles).collect();
         print_load(load, &lines, options.rounds(), options.time().as_secs());
         results.push((load, lines));
         for target in &load.targets {
@@ -37,7 +47,7 @@ fn main() {
 }
 
 /// All runs of a load, the systems taking turns.
-fn run(load: &Load, node: &Node, options: &Options) -> Vec<Line> {
+fn run(load: &Load, rows: &[Row], node: &Node, options: &Options) -> Vec<Vec<Sample>> {
     if let Kind::Generated {
         mode: "application",
         ..
@@ -45,12 +55,6 @@ fn run(load: &Load, node: &Node, options: &Options) -> Vec<Line> {
     {
         node.execute(application::SCHEMA);
     }
-    let rows: Vec<Row> = load
-        .rows
-        .iter()
-        .copied()
-        .filter(|row| options.wants_system(row.system.name()))
-        .collect();
     let setup = load.setup(options);
     let mut systems: Vec<System> = rows.iter().map(|row| row.system).collect();
     systems.dedup();
@@ -75,8 +79,7 @@ fn run(load: &Load, node: &Node, options: &Options) -> Vec<Line> {
             samples.push(sample);
         }
     }
-    let middles = samples.iter().map(|samples| middle(samples));
-    rows.into_iter().zip(middles).collect()
+    samples
 }
 
 /// The sample of a place, as seen from a load.

@@ -1,7 +1,7 @@
 //! The list of loads with their targets.
 
 use super::target::{Bound, Metric, Place, Target};
-use super::{Kind, Load, Row};
+use super::{Kind, Load, Row, redis_catalog};
 use crate::bench::systems::System;
 
 use System::{Direct, EchoEpoll, EchoIoUring, Epoll, IoUring, PgBouncer};
@@ -65,6 +65,7 @@ pub fn all() -> Vec<Load> {
     loads.extend(generated());
     loads.extend(simple());
     loads.extend(other());
+    loads.extend(redis_catalog::all());
     loads
 }
 
@@ -238,7 +239,7 @@ fn other() -> Vec<Load> {
 }
 
 /// A load without targets.
-fn load(
+pub(super) fn load(
     name: &'static str,
     title: &'static str,
     kind: Kind,
@@ -257,7 +258,7 @@ fn load(
 }
 
 /// Every system in every way.
-fn both(systems: &[System], variants: &[&'static str]) -> Vec<Row> {
+pub(super) fn both(systems: &[System], variants: &[&'static str]) -> Vec<Row> {
     let rows = systems.iter().flat_map(|system| {
         variants.iter().map(|variant| Row {
             system: *system,
@@ -268,12 +269,12 @@ fn both(systems: &[System], variants: &[&'static str]) -> Vec<Row> {
 }
 
 /// manifold's throughput over another's.
-fn rate(system: System, bound: f64) -> Target {
+pub(super) fn rate(system: System, bound: f64) -> Target {
     over(Metric::Rate, IoUring, system, Bound::AtLeast(bound))
 }
 
 /// One system's number over another's.
-fn over(metric: Metric, of: System, over: System, bound: Bound) -> Target {
+pub(super) fn over(metric: Metric, of: System, over: System, bound: Bound) -> Target {
     Target {
         metric,
         of: Place::here(of),

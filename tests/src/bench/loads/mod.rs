@@ -6,6 +6,8 @@
 pub mod catalog;
 pub mod idle;
 pub mod noise;
+pub mod redis;
+pub mod redis_catalog;
 pub mod shards;
 pub mod target;
 
@@ -15,6 +17,7 @@ use super::pgbench::Pgbench;
 use super::sample::Sample;
 use super::systems::{Running, Setup, System};
 use crate::harness::Node;
+use redis::Benchmark;
 pub use target::{Bound, Metric, Place, Target};
 
 /// One line of a table: a system, and how it is treated where a load has two ways.
@@ -47,6 +50,8 @@ pub enum Kind {
     Noise,
     /// Silent clients; memory is measured.
     Idle,
+    /// Redis instead of PostgreSQL; without a benchmark, silent clients.
+    Redis(Option<Benchmark>),
     /// Few connections for many shards and users.
     Shards,
 }
@@ -74,7 +79,25 @@ impl Load {
     /// Whether every run starts its system anew, because what is measured includes the start or
     /// because the other systems must not be there.
     pub fn is_fresh(&self) -> bool {
-        matches!(self.kind, Kind::Idle | Kind::Shards)
+        matches!(self.kind, Kind::Idle | Kind::Redis(None) | Kind::Shards)
+    }
+
+    /// Whether its node is a Redis.
+    pub fn is_redis(&self) -> bool {
+        matches!(self.kind, Kind::Redis(_))
+    }
+
+    /// Whether it measures memory and nothing else.
+    pub fn is_memory(&self) -> bool {
+        matches!(self.kind, Kind::Idle | Kind::Redis(None))
+    }
+
+    /// What redis-benchmark is told.
+    fn benchmark(&self) -> Option<Benchmark> {
+        match self.kind {
+            Kind::Redis(benchmark) => benchmark,
+            _ => None,
+        }
     }
 
     /// How its systems are set up.
@@ -106,6 +129,7 @@ impl Load {
             }
             Kind::Noise => noise::run(self, row, running, node, options),
             Kind::Idle => idle::run(self, row, running, node),
+            Kind::Redis(_) => unreachable!("its node is no PostgreSQL"),
             Kind::Shards => shards::run(self, running, node, options),
         }
     }

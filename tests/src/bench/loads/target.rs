@@ -14,6 +14,8 @@ pub enum Metric {
     Errors,
     /// The longest latency.
     Longest,
+    /// Processor time of the node for each query.
+    NodeCpu,
     /// The median latency.
     P50,
     /// The 99th percentile of latency.
@@ -32,6 +34,7 @@ impl Metric {
             Self::Connections => "connections on the node",
             Self::Errors => "errors",
             Self::Longest => "longest wait, seconds",
+            Self::NodeCpu => "node CPU per query",
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::ProxyCpu => "proxy CPU per query",
@@ -46,6 +49,7 @@ impl Metric {
             Self::Connections => sample.connections,
             Self::Errors => sample.errors,
             Self::Longest => sample.longest_us / 1e6,
+            Self::NodeCpu => sample.node_us,
             Self::P50 => sample.p50_us,
             Self::P99 => sample.p99_us,
             Self::ProxyCpu => sample.proxy_us,
