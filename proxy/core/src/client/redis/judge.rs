@@ -8,6 +8,7 @@ use manifold_protocols::redis::command::{
 };
 use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
+use crate::client::redis::tracking::INVALIDATIONS;
 use crate::upstream::redis::Effect;
 use crate::upstream::redis::pool::Lane;
 
@@ -122,6 +123,13 @@ fn need_of(command: &Command, request: &[u8], is_admin: bool) -> Need {
             pins: false,
             soils: false,
         }),
+        Handling::Session(SessionCommand::Subscribe) if is_for_invalidations(words) => {
+            Need::Alone(Alone {
+                effect: Effect::Stream,
+                pins: false,
+                soils: false,
+            })
+        }
         Handling::Session(command) => need_of_session(command),
         Handling::Refuse if is_of_another_protocol(command.name.as_bytes()) => Need::HangUp,
         Handling::Refuse => Need::Refusal,
@@ -139,6 +147,11 @@ fn counts_subscribers(command: &Command) -> bool {
         &*command.name,
         "publish" | "spublish" | "pubsub|numsub" | "pubsub|shardnumsub"
     )
+}
+
+/// Invalidations come to one connection, and not to all that listen.
+fn is_for_invalidations(mut words: Arguments<'_>) -> bool {
+    words.any(|word| word == INVALIDATIONS)
 }
 
 fn need_of_session(command: SessionCommand) -> Need {
@@ -164,6 +177,12 @@ fn need_of_session(command: SessionCommand) -> Need {
         }),
         SessionCommand::Wait | SessionCommand::WaitAof => Need::Alone(Alone {
             effect: Effect::Wait,
+            pins: false,
+            soils: false,
+        }),
+        // What a new connection is: it changes something only on a lease that is there.
+        SessionCommand::Client(ClientCommand::Tracking) => Need::Alone(Alone {
+            effect: Effect::Read,
             pins: false,
             soils: false,
         }),

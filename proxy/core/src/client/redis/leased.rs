@@ -4,7 +4,7 @@
 //! when the node has answered. Invariant: what the session keeps itself does not reach the node,
 //! unless the node queues it for a transaction.
 
-use manifold_protocols::redis::command::{Handling, SessionCommand};
+use manifold_protocols::redis::command::{ClientCommand, Handling, SessionCommand};
 use manifold_protocols::redis::resp::request::Arguments;
 
 use crate::client::redis::Waiting;
@@ -43,7 +43,19 @@ impl Redis {
             }
             Need::HangUp => return self.hang_up(reach, id),
             Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
+            Need::Alone(alone) if alone.pins => {
+                if let Some(turn) = self.redirect(reach, id, len) {
+                    return turn;
+                }
+                Alone {
+                    effect: Effect::Redirect,
+                    ..alone
+                }
+            }
             Need::Alone(alone) => alone,
+            Need::Session(SessionCommand::Client(ClientCommand::GetRedir)) if lease.is_pinned => {
+                Alone::plain(Effect::Redirect)
+            }
             Need::Session(SessionCommand::Multi) => Alone::plain(match count {
                 1 => Effect::Multi,
                 _ => Effect::Read,

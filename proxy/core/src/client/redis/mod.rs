@@ -4,9 +4,9 @@
 //! `leased` (those of a client that has an upstream alone), `session` (what the proxy itself keeps
 //! for a session), `subscribe` (what it listens to), `listen` (how messages reach it), `deliver`
 //! (replies in the order of their requests), `listing` (what CLIENT LIST says), `others` (who else
-//! there is), `pausing` (CLIENT PAUSE), `errors` (what the proxy itself says) and `leave` (how
-//! clients go). None of them reads a node's replies. Invariant: of one client's unanswered
-//! requests, all are on one upstream.
+//! there is), `pausing` and `tracking` (CLIENT PAUSE and TRACKING), `errors` (what the proxy itself
+//! says) and `leave` (how clients go). None of them reads a node's replies. Invariant: of one
+//! client's unanswered requests, all are on one upstream.
 
 pub mod deliver;
 pub mod errors;
@@ -20,6 +20,7 @@ pub mod pausing;
 pub mod pump;
 pub mod session;
 pub mod subscribe;
+pub mod tracking;
 
 use std::collections::BTreeMap;
 

@@ -28,6 +28,8 @@ pub enum Question {
     Kill(Filter),
     /// Where at the node the session of this number is blocked.
     Blocked(u64),
+    /// Which connection at the node the session of this number has alone.
+    Upstream(u64),
 }
 
 /// What one shard says to it.
@@ -37,8 +39,8 @@ pub struct Finding {
     lines: Vec<(u64, String)>,
     /// How many sessions have ended.
     ended: usize,
-    /// The node's number for the connection of the blocked session.
-    blocked_at: Option<u64>,
+    /// The node's number for the connection that was asked for.
+    at_node: Option<u64>,
 }
 
 /// A question under way.
@@ -50,9 +52,15 @@ pub struct Inquiry {
     finding: Finding,
 }
 
+/// What an answer is for.
 #[derive(Debug)]
-enum Purpose {
+pub(crate) enum Purpose {
+    /// CLIENT LIST.
     List,
+    /// CLIENT TRACKING with REDIRECT.
+    Redirect {
+        number: u64,
+    },
     /// KILL with an address alone says OK or that there is none; the other form counts.
     Kill {
         is_old: bool,
@@ -163,7 +171,8 @@ impl Redis {
         self.inquire(reach, id, &question, Purpose::Unblock { how })
     }
 
-    fn inquire(
+    /// Asks all shards; goes on with `conclude`.
+    pub(crate) fn inquire(
         &mut self,
         reach: &mut Reach<'_>,
         id: ClientId,
@@ -237,9 +246,13 @@ impl Redis {
                     self.drop_client(reach, one);
                 }
                 Question::Blocked(wanted) if number == *wanted => {
-                    finding.blocked_at = self.blocked_at(one);
+                    finding.at_node = self.blocked_at(one);
                 }
-                Question::Blocked(_) => {}
+                Question::Upstream(wanted) if number == *wanted => {
+                    let lease = self.clients[one].lease;
+                    finding.at_node = lease.and_then(|it| self.upstreams[it.upstream].number);
+                }
+                Question::Blocked(_) | Question::Upstream(_) => {}
             }
         }
         finding
@@ -267,7 +280,7 @@ impl Redis {
         };
         inquiry.finding.lines.extend(found.lines);
         inquiry.finding.ended += found.ended;
-        inquiry.finding.blocked_at = inquiry.finding.blocked_at.or(found.blocked_at);
+        inquiry.finding.at_node = inquiry.finding.at_node.or(found.at_node);
         inquiry.left -= 1;
         if inquiry.left == 0 {
             self.conclude(reach, id);
@@ -314,7 +327,12 @@ impl Redis {
                     (false, count) => format!(":{count}\r\n").into_bytes(),
                 }
             }
-            Purpose::Unblock { how } => match finding.blocked_at {
+            Purpose::Redirect { number } => {
+                self.rewrite_redirect(id, len, number, finding.at_node);
+                self.clients_to_pump.push_back(id);
+                return;
+            }
+            Purpose::Unblock { how } => match finding.at_node {
                 Some(number) => return self.unblock_at(reach, id, len, number, how),
                 None => b":0\r\n".to_vec(),
             },

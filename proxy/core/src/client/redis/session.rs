@@ -14,6 +14,7 @@ use manifold_protocols::redis::resp::request::{Arguments, Found};
 use crate::client::redis::others::Inquiry;
 use crate::client::redis::pump::Turn;
 use crate::client::redis::subscribe::{Change, Subscriptions};
+use crate::client::redis::tracking::Redirect;
 use crate::client::redis::{Mute, Waiting, errors};
 use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::reach::Reach;
@@ -33,6 +34,8 @@ pub struct Session {
     pub library_version: Box<[u8]>,
     /// Where it wants to be.
     pub pending: Option<Move>,
+    /// Where its invalidations go.
+    pub redirect: Option<Redirect>,
     /// What it wants to know of others.
     pub inquiry: Option<Box<Inquiry>>,
     /// What it listens to, if to anything.

@@ -177,6 +177,8 @@ pub enum Effect {
     /// Tells a session what the node says of itself; names the connection, which is not the
     /// client's.
     Hello,
+    /// Tells a session where its invalidations go.
+    Redirect,
     /// Tries a client's password.
     Auth,
     /// Waits until replicas have what was written before.

@@ -339,7 +339,13 @@ impl Redis {
         };
         let is_spare = |&&id: &&UpstreamId| self.upstreams[id].holder.is_none();
         let spares = pool.leases.iter().filter(is_spare).count();
-        if spares == pool.leases.len() {
+        // Who reads a stream will not ask for another.
+        let is_used = |id: &UpstreamId| {
+            let holder = self.upstreams[*id].holder;
+            let lease = holder.and_then(|id| self.clients.get(id)?.lease);
+            lease.is_some_and(|lease| !lease.is_stream)
+        };
+        if !pool.leases.iter().any(is_used) {
             return;
         }
         for _ in spares..SPARE_LEASES {

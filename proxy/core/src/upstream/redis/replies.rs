@@ -6,6 +6,7 @@
 
 use manifold_protocols::redis::resp::reply::Progress;
 
+use crate::client::redis::tracking;
 use crate::event::Level;
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
@@ -141,6 +142,7 @@ impl Redis {
                 if let Some(client) = self.clients.get(client) {
                     match head.effect {
                         Effect::Hello => super::lease::rename(reply, client.number),
+                        Effect::Redirect => tracking::rename(client, reply),
                         Effect::Count => recount(reach, client, at, len, reply),
                         _ => {}
                     }
@@ -291,7 +293,13 @@ fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
     let head = head?;
     Some(match head.whose {
         Whose::Own(_) => Taking::Keep,
-        _ if matches!(head.effect, Effect::Hello | Effect::Count) => Taking::Keep,
+        _ if matches!(
+            head.effect,
+            Effect::Hello | Effect::Count | Effect::Redirect
+        ) =>
+        {
+            Taking::Keep
+        }
         _ if matches!(first, b'-' | b'!') => Taking::Keep,
         _ => Taking::Pass,
     })
