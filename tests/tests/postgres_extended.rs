@@ -513,3 +513,36 @@ fn fails_in_transaction_sent_at_once_as_on_connection_of_its_own() {
         }
     });
 }
+
+#[test]
+fn runs_nothing_again_of_transaction_sent_at_once_whose_connection_is_lost() {
+    compare_with(&Setup::connections(1), |stage| {
+        let mut a = stage.client("a");
+        a.query(stage, "create table t (v int)");
+        let all = [
+            query("begin"),
+            query("insert into t values (1)"),
+            query("insert into t values (2)"),
+            query("commit"),
+        ]
+        .concat();
+        for _ in 0..3 {
+            a.units(stage, "known", &all, 4);
+        }
+        let mut locking = stage.direct();
+        locking.query("begin; lock table t in exclusive mode");
+        a.send(stage, "to be lost", &all);
+        a.until(stage, b'Z');
+        let mut direct = stage.direct();
+        let database = &stage.database;
+        let end = format!(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+             where datname = '{database}' and wait_event_type = 'Lock'"
+        );
+        while direct.value(&end) == "0" {}
+        let lost = a.end(stage);
+        assert_eq!(lost.sqlstates(), ["57P01"]);
+        locking.query("commit");
+        assert_eq!(direct.value("select count(*) from t"), "6");
+    });
+}
