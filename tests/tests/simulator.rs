@@ -141,3 +141,18 @@ fn tells_one_error_when_a_failed_request_loses_its_upstream() {
 fn opens_no_upstream_when_only_reserved_ones_are_left() {
     check(210);
 }
+
+#[test]
+fn prepares_a_statement_again_when_a_failed_transaction_refused_it() {
+    check(10_600);
+}
+
+/// A seed that failed once with silence and storms.
+fn check_harsh(seed: u64) {
+    run([seed].into_iter(), Setup::of);
+}
+
+#[test]
+fn sends_nothing_again_when_a_part_was_answered_here() {
+    check_harsh(10_569);
+}

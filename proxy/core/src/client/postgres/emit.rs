@@ -67,14 +67,13 @@ impl Shard {
             client.in_flight += 1;
             client.upstream = Some(target);
         }
-        client.is_barred |= is_barring;
         let session = client
             .session
             .as_deref_mut()
             .expect("a client with requests is logged in");
         session.has_drawn |= found.draws && client.status != Status::Failed;
         // What is prepared next must not be given a plan of before; under its own names it is not.
-        client.is_barred |= found.defines && !session.is_raw;
+        client.is_barred |= is_barring || found.defines && !session.is_raw;
         let mut emitter = Emitter {
             out: self.conns.write(upstream.conn),
             unparsed: client.input.unparsed(),
@@ -92,6 +91,7 @@ impl Shard {
             emitter.emit_piece(&piece);
         }
         let (is_closed, is_synced) = (emitter.is_closed, emitter.is_synced);
+        client.is_barred |= !emitter.upstream.preparing_late.is_empty();
         self.stats.statements_prepared += emitter.prepared_count;
         if let Some(lease) = &mut client.lease {
             lease.is_open = !is_closed;
@@ -368,7 +368,8 @@ impl Emitter<'_> {
     }
 
     /// A statement that could not be prepared when the lease began is prepared ahead of its use:
-    /// the node says what is wrong with it, or all is well again.
+    /// the node says what is wrong with it, or all is well again. What comes next waits for that:
+    /// if it is refused once more, the next use has to prepare it again.
     fn prepare_late(&mut self, name: &[u8], statement: &Statement) {
         let Some(at) = self.unprepared.iter().position(|it| **it == *name) else {
             return;

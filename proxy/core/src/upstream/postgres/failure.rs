@@ -412,7 +412,10 @@ impl End {
             && !one.is_completed
             && !one.commits_early
             && !one.is_delivered;
-        if never_started || is_rolled_back || (!one.writes && !one.is_delivered) {
+        if one.is_delivered && never_started {
+            // What was answered here stands before what the node has yet to say.
+            Fate::Lost
+        } else if never_started || is_rolled_back || (!one.writes && !one.is_delivered) {
             Fate::Again
         } else if one.writes && !(self.is_shutdown && !one.is_completed && !one.commits_early) {
             Fate::Unknown
