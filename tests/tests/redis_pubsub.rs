@@ -445,6 +445,32 @@ fn closes_a_subscriber_that_does_not_read_and_no_other() {
 }
 
 #[test]
+fn shows_who_listens_to_whom_asks_for_it() {
+    compare_redis(|scene| {
+        let mut one = scene.client("one");
+        one.ask("CLIENT SETNAME listener");
+        one.say(&command("SUBSCRIBE a b"), 2);
+        one.ask("PSUBSCRIBE *");
+        let mut other = scene.client("other");
+        other.ask("CLIENT SETNAME asker");
+        for kind in ["normal", "pubsub", "replica"] {
+            let list = other.resp.ask(&format!("CLIENT LIST TYPE {kind}"));
+            let list = String::from_utf8_lossy(&list).into_owned();
+            for line in list.lines().filter(|line| line.starts_with("id=")) {
+                let wanted = ["name=", "flags=", "sub=", "psub="];
+                let mut fields = line
+                    .split(' ')
+                    .filter(|field| wanted.iter().any(|name| field.starts_with(name)));
+                let fields: Vec<_> = fields.by_ref().collect();
+                scene.note(&format!("{kind}: {}", fields.join(" ")));
+            }
+        }
+        other.ask("CLIENT KILL TYPE pubsub");
+        one.hear_end();
+    });
+}
+
+#[test]
 fn refuses_to_subscribe_inside_of_a_transaction() {
     for (_node, proxy) in stages(1, &[]) {
         let mut one = Resp::open(proxy.address()).expect("clients are accepted");

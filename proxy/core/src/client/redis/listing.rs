@@ -45,16 +45,21 @@ impl Redis {
         head.is_some_and(|head| matches!(head.effect, Effect::Block | Effect::Wait))
     }
 
+    /// What a session is.
+    pub(crate) fn kind_of(&self, id: ClientId) -> Kind {
+        let client = &self.clients[id];
+        match client.lease {
+            Some(lease) if lease.is_stream => Kind::Stream,
+            _ if client.is_subscribed() => Kind::PubSub,
+            _ => Kind::Normal,
+        }
+    }
+
     /// Whether CLIENT KILL means this session.
     pub(crate) fn fits(&self, id: ClientId, filter: &Filter) -> bool {
         let client = &self.clients[id];
         let address = || address_of(&client.peer);
-        let kind = match client.lease {
-            Some(lease) if lease.is_stream => Kind::Stream,
-            _ if client.is_subscribed() => Kind::PubSub,
-            _ => Kind::Normal,
-        };
-        let fits_kind = filter.kind.is_none_or(|wanted| wanted == kind);
+        let fits_kind = filter.kind.is_none_or(|wanted| wanted == self.kind_of(id));
         let fits_number = filter.number.is_none_or(|number| number == client.number);
         let fits_address = filter.address.as_ref().is_none_or(|it| *it == address());
         let fits_user = filter

@@ -22,14 +22,25 @@ use crate::upstream::redis::pool::Lane;
 /// What a session wants to know or to happen.
 #[derive(Clone, Debug)]
 pub enum Question {
-    /// A line for each session, or for each with one of these numbers.
-    List(Option<Vec<i64>>),
+    /// A line for each of these sessions.
+    List(Wanted),
     /// These sessions end.
     Kill(Filter),
     /// Where at the node the session of this number is blocked.
     Blocked(u64),
     /// Which connection at the node the session of this number has alone.
     Upstream(u64),
+}
+
+/// Which sessions CLIENT LIST means.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// All.
+    All,
+    /// Those of a kind.
+    Of(Kind),
+    /// Those with one of these numbers.
+    Numbers(Vec<i64>),
 }
 
 /// What one shard says to it.
@@ -71,7 +82,7 @@ pub(crate) enum Purpose {
     },
 }
 
-/// What a session is, as CLIENT KILL TYPE has it.
+/// What a session is, as TYPE has it in CLIENT LIST and CLIENT KILL.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// An ordinary client.
@@ -230,8 +241,12 @@ impl Redis {
             let number = self.clients[one].number;
             match question {
                 Question::List(wanted) => {
-                    let is_wanted = |wanted: &Vec<i64>| wanted.contains(&(number as i64));
-                    if wanted.as_ref().is_none_or(is_wanted) {
+                    let is_wanted = match wanted {
+                        Wanted::All => true,
+                        Wanted::Of(kind) => *kind == self.kind_of(one),
+                        Wanted::Numbers(numbers) => numbers.contains(&(number as i64)),
+                    };
+                    if is_wanted {
                         let mut line = String::new();
                         self.describe(reach, one, "client|list", &mut line);
                         finding.lines.push((number, line));
@@ -375,19 +390,22 @@ impl Redis {
 const SYNTAX: &str = "ERR syntax error";
 
 /// Reads what follows CLIENT LIST: the numbers that are wanted, or all.
-fn read_wanted(options: &[&[u8]]) -> Result<Option<Vec<i64>>, String> {
+fn read_wanted(options: &[&[u8]]) -> Result<Wanted, String> {
     match options {
-        [] => Ok(None),
+        [] => Ok(Wanted::All),
         [option, kind] if option.eq_ignore_ascii_case(b"type") => {
             match &*kind.to_ascii_lowercase() {
-                b"normal" => Ok(None),
-                b"master" | b"replica" | b"slave" | b"pubsub" => Ok(Some(Vec::new())),
+                b"normal" => Ok(Wanted::Of(Kind::Normal)),
+                b"pubsub" => Ok(Wanted::Of(Kind::PubSub)),
+                b"replica" | b"slave" => Ok(Wanted::Of(Kind::Stream)),
+                b"master" => Ok(Wanted::Of(Kind::None)),
                 _ => Err(format!("ERR Unknown client type '{}'", kind.escape_ascii())),
             }
         }
         [option, numbers @ ..] if option.eq_ignore_ascii_case(b"id") && !numbers.is_empty() => {
             let numbers: Option<Vec<i64>> = numbers.iter().map(|it| number::parse(it)).collect();
-            numbers.map(Some).ok_or("ERR Invalid client ID".into())
+            let numbers = numbers.map(Wanted::Numbers);
+            numbers.ok_or("ERR Invalid client ID".into())
         }
         _ => Err(SYNTAX.into()),
     }
