@@ -121,12 +121,12 @@ impl Running {
         };
         match system {
             System::Direct => Self::Direct { port: node.port() },
-            System::PgBouncer => unreachable!("it does not speak Redis"),
+            System::PgBouncer | System::EchoIoUring | System::EchoEpoll => {
+                unreachable!("it does not speak Redis")
+            }
             System::Nutcracker => Self::Nutcracker(Nutcracker::start(node)),
             System::IoUring => manifold(Driver::IoUring),
             System::Epoll => manifold(Driver::Epoll),
-            System::EchoIoUring => start_echo(Driver::IoUring),
-            System::EchoEpoll => start_echo(Driver::Epoll),
         }
     }
 
