@@ -156,3 +156,8 @@ fn check_harsh(seed: u64) {
 fn sends_nothing_again_when_a_part_was_answered_here() {
     check_harsh(10_569);
 }
+
+#[test]
+fn finds_no_statement_that_a_failed_transaction_refused_when_it_is_used_at_once() {
+    check_harsh(170);
+}

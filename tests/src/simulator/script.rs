@@ -21,6 +21,9 @@ pub struct Taste {
     pub slow_ms_max: u32,
     /// Rows that big statements may give.
     pub big_rows_max: u32,
+    /// Whether some begin with a RESET that only the node sees. Where logins leave the proxy no
+    /// secret it cannot open the connection on which that goes back to the client's own values.
+    pub hides: bool,
 }
 
 impl Taste {
@@ -45,6 +48,7 @@ impl Taste {
             ways,
             slow_ms_max,
             big_rows_max,
+            hides: true,
         }
     }
 
@@ -98,7 +102,7 @@ impl Script {
             ready: VecDeque::new(),
             is_over: false,
         };
-        if script.prng.chance(60) {
+        if script.prng.chance(60) && script.taste.hides {
             episodes::hide(&mut script);
         }
         script

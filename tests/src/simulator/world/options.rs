@@ -173,7 +173,10 @@ impl Options {
             clients_max: clients * *prng.pick(&[1, 1, 2, 4]),
             episodes: *prng.pick(&[2, 5, 10]),
             arrival: Duration::from_millis(*prng.pick(&[0, 5, 100])),
-            taste: Taste::draw(prng),
+            taste: Taste {
+                hides: !logins.is_fragile(),
+                ..Taste::draw(prng)
+            },
             faults,
             weather: draw_weather(prng),
             patience: Waits::of_drivers(),

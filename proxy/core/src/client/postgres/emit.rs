@@ -33,6 +33,7 @@ impl Shard {
             statements_max: self.limits.upstream_statements_max,
             prepared_count: 0,
             may_have_failed: false,
+            is_in_doubt: false,
             is_closed: false,
             is_synced: false,
         };
@@ -84,6 +85,7 @@ impl Shard {
             prepared_count: 0,
             may_have_failed: (is_leased || client.is_inside)
                 && (client.in_flight > 1 || client.status == Status::Failed),
+            is_in_doubt: false,
             is_closed: false,
             is_synced: false,
         };
@@ -91,7 +93,7 @@ impl Shard {
             emitter.emit_piece(&piece);
         }
         let (is_closed, is_synced) = (emitter.is_closed, emitter.is_synced);
-        client.is_barred |= !emitter.upstream.preparing_late.is_empty();
+        client.is_barred |= emitter.is_in_doubt || !emitter.upstream.preparing_late.is_empty();
         self.stats.statements_prepared += emitter.prepared_count;
         if let Some(lease) = &mut client.lease {
             lease.is_open = !is_closed;
@@ -183,6 +185,8 @@ struct Emitter<'a> {
     prepared_count: u64,
     /// The transaction on the lease may have failed by now.
     may_have_failed: bool,
+    /// Whether the client has a name that it gave is for the node to say.
+    is_in_doubt: bool,
     is_closed: bool,
     is_synced: bool,
 }
@@ -334,6 +338,8 @@ impl Emitter<'_> {
             if self.may_have_failed {
                 frontend::encode_parse(self.out, b"", &statement.text, &statement.types);
                 self.step(Step::ParseCheck);
+                // If it is refused, the next use finds no statement of that name.
+                self.is_in_doubt |= !name.is_empty();
             } else {
                 self.step(Step::ParseKnown);
             }

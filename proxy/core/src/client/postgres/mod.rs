@@ -82,7 +82,7 @@ pub struct Client {
     pub reissues: u8,
     /// Reading is paused until there is room again.
     pub is_paused: bool,
-    /// A request in flight makes its upstream forget all statements: the next one waits for it.
+    /// What a request in flight does to statements is for the node to say: the next one waits.
     pub is_barred: bool,
     /// A transaction was sent as a whole and something is unanswered since: what follows may run
     /// inside it, should it stay open.
