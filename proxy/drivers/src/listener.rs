@@ -11,8 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 /// Where to listen.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -87,6 +88,13 @@ fn bind_tcp(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<L
     if reuse_port {
         socket.set_reuse_port(true)?;
     }
+    // What is accepted inherits it: a client whose host has vanished is noticed, and gives up what
+    // it holds, after 90 s.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(Listener::Tcp(socket.into()))
@@ -132,6 +140,21 @@ mod tests {
 
     fn kind_of(result: io::Result<Listener>) -> io::ErrorKind {
         result.expect_err("this address is taken").kind()
+    }
+
+    #[test]
+    fn keeps_accepted_clients_under_watch() {
+        let listener = bind(&ANY_PORT, false, 8).unwrap();
+        let Listener::Tcp(listener) = listener else {
+            panic!("an address of TCP is listened on by TCP");
+        };
+        let address = listener.local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = socket2::SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        let idle = accepted.tcp_keepalive_time().unwrap();
+        assert_eq!(idle, Duration::from_secs(60));
     }
 
     #[test]
