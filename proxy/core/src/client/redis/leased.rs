@@ -94,8 +94,8 @@ impl Redis {
     ) -> Turn {
         let client = &mut self.clients[id];
         let lease = client.lease.expect("it has a lease");
-        if alone.effect == Effect::Pause && !lease.is_queueing {
-            self.note_pause(reach, id, len);
+        if alone.effect == Effect::Pause {
+            self.note_pause(reach, id, len, lease.is_queueing);
         }
         let client = &mut self.clients[id];
         if client.is_leaving && matches!(alone.effect, Effect::Block | Effect::Stream) {

@@ -20,12 +20,22 @@ use crate::upstream::redis::Effect;
 const PAUSE_MAX: i64 = 24 * 60 * 60 * 1000;
 
 impl Redis {
-    /// A session pauses the node, or lets it go on: all shards have to know.
-    pub(crate) fn note_pause(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize) {
+    /// A session pauses the node, or lets it go on: all shards have to know. What is queued for a
+    /// transaction may pause it at any time from now on, and does not let it go on yet.
+    pub(crate) fn note_pause(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        is_queued: bool,
+    ) {
         let client = &self.clients[id];
         let service = client.service;
         let mut words = Arguments::of(&client.input.unparsed()[..len]);
         let time = words.nth(2).and_then(number::parse).unwrap_or(0);
+        if is_queued && time == 0 {
+            return;
+        }
         let nanos = time.clamp(0, PAUSE_MAX) as u64 * 1_000_000;
         let until = Instant(reach.now.0 + nanos);
         self.handle_paused(service, until);

@@ -94,6 +94,13 @@ impl Redis {
             Some(_) => Version::Two,
             None => key.version,
         };
+        let own = key.login.as_ref().map(|login| &*login.user);
+        let own = own.filter(|user| !user.is_empty()).unwrap_or(b"default");
+        // It became somebody else, by a secret that is not known here: the upstream stays its own.
+        let is_changed = field(b"user=").is_some_and(|user| user != own);
+        if let Some(lease) = &mut self.clients[holder].lease {
+            lease.is_pinned |= is_changed;
+        }
         let client = &mut self.clients[holder];
         client.resends -= 1;
         client.waiting = Waiting::No;
