@@ -14,7 +14,7 @@ const FOREVER: &str = "select pg_sleep(25)";
 
 /// Gives a request time to arrive.
 fn settle() {
-    thread::sleep(Duration::from_millis(150));
+    thread::sleep(Duration::from_millis(400));
 }
 
 #[test]

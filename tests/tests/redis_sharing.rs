@@ -241,8 +241,8 @@ fn gives_clients_on_2_shards_their_own_bytes() {
 fn harms_only_the_client_that_does_not_read() {
     on_each_driver(8, |node, proxy| {
         let value = vec![b'x'; 1 << 20];
-        let set = request(&[b"SET", b"big", &value]);
-        node.direct().send(&set);
+        let stored = node.direct().ask_of(&[b"SET", b"big", &value]);
+        assert_eq!(stored, b"+OK\r\n");
         let mut slow = Resp::open(proxy.address()).expect("accepted");
         let many: Vec<u8> = (0..200).flat_map(|_| command("GET big")).collect();
         let _ = slow.try_send(&many);
