@@ -48,6 +48,8 @@ pub enum Whereabouts {
     Ip(SocketAddr),
     /// A host name and a port, to be looked up.
     Name(Box<str>, u16),
+    /// Some nodes of a cluster, which know the others. None of them is of this kind.
+    Seeds(Box<[Whereabouts]>),
     /// The path of a unix socket. Needs no look-up.
     Unix(Box<str>),
 }
@@ -73,6 +75,12 @@ pub enum UpstreamError {
     /// Not a port number from 1 to 65535.
     #[error("{0:?} is not a port number")]
     Port(Box<str>),
+    /// A cluster of nodes on a unix socket.
+    #[error("{0:?} is the path of a socket, and the nodes of a cluster find each other by TCP")]
+    SeedSocket(Box<str>),
+    /// Several hosts where there is one node.
+    #[error("the URL names several hosts ({0:?}), but only a cluster has several nodes")]
+    Hosts(Box<str>),
     /// A scheme that names no protocol.
     #[error("{0:?} is not a protocol that can be proxied")]
     Scheme(Box<str>),
@@ -93,9 +101,14 @@ impl UpstreamError {
             Self::Parameter(_) => "only \"host\" and \"port\" have a meaning here",
             Self::Port(_) => "a port is a number from 1 to 65535",
             Self::Encoding(_) => "write \"%25\" for a percent sign",
+            Self::SeedSocket(_) => "write \"redis+cluster://host:port,host:port\"",
+            Self::Hosts(_) => {
+                "name one host, or write \"redis+cluster://host:port,host:port\" for the nodes of \
+                 a Redis Cluster"
+            }
             Self::Host(_) | Self::HostMissing | Self::Scheme(_) | Self::SchemeMissing(_) => {
-                "write \"postgres://host:port\", \"postgres:///?host=/socket/directory\" or \
-                 \"redis://host:port\""
+                "write \"postgres://host:port\", \"postgres:///?host=/socket/directory\", \
+                 \"redis://host:port\" or \"redis+cluster://host:port,host:port\""
             }
         }
     }
@@ -104,7 +117,8 @@ impl UpstreamError {
 impl Upstream {
     /// Reads `postgres://host:port`, or a form with a socket's directory as libpq has it:
     /// `postgres:///?host=/directory&port=5432` or `postgres://%2Fdirectory:5432`; or
-    /// `redis://host:port`, or with a socket's path, `redis://%2Fpath` or `redis:///?host=/path`.
+    /// `redis://host:port`, or with a socket's path, `redis://%2Fpath` or `redis:///?host=/path`;
+    /// or `redis+cluster://host:port,host:port` with some of a cluster's nodes.
     pub fn parse(url: &str) -> Result<Self, UpstreamError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             // What stands before "@" may be a password, and must not get into a message.
@@ -113,7 +127,7 @@ impl Upstream {
         };
         let protocol = match scheme {
             "postgres" | "postgresql" => Protocol::Postgres,
-            "redis" => Protocol::Redis,
+            "redis" | CLUSTER => Protocol::Redis,
             _ => return Err(UpstreamError::Scheme(scheme.into())),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -123,6 +137,15 @@ impl Upstream {
         }
         if !path.is_empty() {
             return Err(UpstreamError::Database(path.into()));
+        }
+        if scheme == CLUSTER {
+            return match query.split('=').next() {
+                None | Some("") => parse_seeds(protocol, authority),
+                Some(name) => Err(UpstreamError::Parameter(name.into())),
+            };
+        }
+        if authority.contains(',') {
+            return Err(UpstreamError::Hosts(authority.into()));
         }
         let mut place = Place::default();
         place.read_authority(authority)?;
@@ -138,7 +161,7 @@ impl Upstream {
     pub fn parse_place(protocol: Protocol, text: &str) -> Result<Self, UpstreamError> {
         if let Some((scheme, _)) = text.split_once("://") {
             let upstream = Self::parse(text)?;
-            return match upstream.protocol == protocol {
+            return match upstream.protocol == protocol && scheme != CLUSTER {
                 true => Ok(upstream),
                 false => Err(UpstreamError::Scheme(scheme.into())),
             };
@@ -156,12 +179,39 @@ impl Upstream {
     }
 }
 
+/// The scheme for the nodes of a Redis Cluster.
+const CLUSTER: &str = "redis+cluster";
+
+/// Reads `host:port,host:port`.
+fn parse_seeds(protocol: Protocol, authority: &str) -> Result<Upstream, UpstreamError> {
+    let mut seeds = Vec::new();
+    for text in authority.split(',') {
+        let mut place = Place::default();
+        place.read_authority(text)?;
+        match place.settle(protocol)? {
+            Whereabouts::Unix(path) => return Err(UpstreamError::SeedSocket(path)),
+            seed => seeds.push(seed),
+        }
+    }
+    Ok(Upstream {
+        protocol,
+        whereabouts: Whereabouts::Seeds(seeds.into()),
+    })
+}
+
 impl std::fmt::Display for Whereabouts {
     /// As an operator would write it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ip(address) => write!(f, "{address}"),
             Self::Name(host, port) => write!(f, "{host}:{port}"),
+            Self::Seeds(seeds) => {
+                for (place, seed) in seeds.iter().enumerate() {
+                    let comma = if place > 0 { "," } else { "" };
+                    write!(f, "{comma}{seed}")?;
+                }
+                Ok(())
+            }
             Self::Unix(path) => write!(f, "unix:{path}"),
         }
     }
@@ -329,6 +379,32 @@ mod tests {
             Err(UpstreamError::Scheme("redis".into()))
         );
         assert_eq!(parse(""), Err(UpstreamError::HostMissing));
+    }
+
+    #[test]
+    fn parses_some_nodes_of_a_cluster() {
+        let seeds = place("redis+cluster://10.0.0.1:7000,redis-2:7001,[::1],redis-3");
+        assert_eq!(seeds, "10.0.0.1:7000,redis-2:7001,[::1]:6379,redis-3:6379");
+        let cases = [
+            ("redis+cluster://a,", UpstreamError::HostMissing),
+            ("redis+cluster://a:x,b", UpstreamError::Port("x".into())),
+            (
+                "redis+cluster://%2Frun%2Fr",
+                UpstreamError::SeedSocket("/run/r".into()),
+            ),
+            (
+                "redis+cluster://a?host=b",
+                UpstreamError::Parameter("host".into()),
+            ),
+            ("redis://a,b", UpstreamError::Hosts("a,b".into())),
+        ];
+        for (url, error) in cases {
+            assert_eq!(Upstream::parse(url), Err(error), "{url}");
+        }
+        assert_eq!(
+            Upstream::parse_place(Protocol::Redis, "redis+cluster://a:1"),
+            Err(UpstreamError::Scheme("redis+cluster".into()))
+        );
     }
 
     #[test]

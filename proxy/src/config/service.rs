@@ -335,11 +335,17 @@ fn warn_readable(path: &Path, place: &Place, problems: &mut Problems) {
 
 /// Whether a service would connect to itself.
 pub fn loops(service: &Service) -> bool {
-    service.listen.iter().any(
-        |written| match (&written.value, &service.upstream.whereabouts) {
-            (Listen::Ip(listen), Whereabouts::Ip(node)) => listen == node,
-            (Listen::Unix(listen), Whereabouts::Unix(node)) => listen == Path::new(&**node),
-            _ => false,
-        },
-    )
+    let is_there = |listen: &Listen, node: &Whereabouts| match (listen, node) {
+        (Listen::Ip(listen), Whereabouts::Ip(node)) => listen == node,
+        (Listen::Unix(listen), Whereabouts::Unix(node)) => listen == Path::new(&**node),
+        _ => false,
+    };
+    let nodes = match &service.upstream.whereabouts {
+        Whereabouts::Seeds(seeds) => seeds,
+        one => std::slice::from_ref(one),
+    };
+    service
+        .listen
+        .iter()
+        .any(|written| nodes.iter().any(|node| is_there(&written.value, node)))
 }

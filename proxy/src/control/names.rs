@@ -3,6 +3,7 @@
 //! Knows the names of the services, and remembers no answer. Invariant: every question is answered,
 //! with nothing if the name has no address or the resolver takes too long.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::shards::{Answer, Letter, Lookup};
 /// What is looked up for which service.
 #[derive(Clone, Debug)]
 pub struct Names {
-    /// By service; none where the address is literal.
-    services: Arc<[(Arc<str>, Option<Name>)]>,
+    /// By service; none where there is nothing to be looked up.
+    services: Arc<[OfService]>,
     /// How long a look-up may take: a client waits for it just as for a connect.
     time_max: Duration,
 }
@@ -27,14 +28,15 @@ impl Names {
     /// The names of all services.
     pub fn new(config: &Config) -> Self {
         let services = config.services.iter().map(|service| {
-            let name = match &service.upstream.whereabouts {
-                Whereabouts::Name(host, port) => Some(Name {
-                    host: host.clone(),
-                    port: *port,
-                }),
-                Whereabouts::Ip(_) | Whereabouts::Unix(_) => None,
+            let sought = match &service.upstream.whereabouts {
+                Whereabouts::Ip(_) | Whereabouts::Unix(_) => Box::default(),
+                Whereabouts::Seeds(seeds) => seeds.iter().filter_map(Sought::new).collect(),
+                name @ Whereabouts::Name(..) => Sought::new(name).into_iter().collect(),
             };
-            (service.name.clone(), name)
+            OfService {
+                name: service.name.clone(),
+                sought,
+            }
         });
         Self {
             services: services.collect(),
@@ -44,9 +46,22 @@ impl Names {
 
     /// The addresses of a service, by its place.
     async fn look_up(&self, service: usize) -> Vec<Address> {
-        let Some((service, Some(name))) = self.services.get(service) else {
+        let Some(service) = self.services.get(service) else {
             return Vec::new();
         };
+        let mut addresses = Vec::new();
+        for sought in &service.sought {
+            match sought {
+                Sought::Literal(address) => addresses.push(Address::Ip(*address)),
+                Sought::Name(name) => {
+                    addresses.extend(self.look_up_name(&service.name, name).await);
+                }
+            }
+        }
+        addresses
+    }
+
+    async fn look_up_name(&self, service: &str, name: &Name) -> Vec<Address> {
         match timeout(self.time_max, name.snapshot()).await {
             Ok(Ok(snapshot)) => snapshot.addresses.into_iter().map(Address::Ip).collect(),
             Ok(Err(error @ (SourceError::Lookup { .. } | SourceError::NoAddress { .. }))) => {
@@ -62,6 +77,33 @@ impl Names {
                 );
                 Vec::new()
             }
+        }
+    }
+}
+
+/// What is looked up for one service.
+#[derive(Clone, Debug)]
+struct OfService {
+    name: Arc<str>,
+    sought: Box<[Sought]>,
+}
+
+/// Where a node is, beside others that are looked up together.
+#[derive(Clone, Debug)]
+enum Sought {
+    Literal(SocketAddr),
+    Name(Name),
+}
+
+impl Sought {
+    fn new(whereabouts: &Whereabouts) -> Option<Self> {
+        match whereabouts {
+            Whereabouts::Ip(address) => Some(Self::Literal(*address)),
+            Whereabouts::Name(host, port) => Some(Self::Name(Name {
+                host: host.clone(),
+                port: *port,
+            })),
+            Whereabouts::Seeds(_) | Whereabouts::Unix(_) => None,
         }
     }
 }

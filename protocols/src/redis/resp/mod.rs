@@ -4,6 +4,7 @@
 //! Sources: the protocol specification, and redis-server 7.0.15 for what it says to malformed
 //! requests. Invariant: what is found to be whole and canonical here, a node reads as one request.
 
+pub mod element;
 pub mod inline;
 pub mod number;
 pub mod reply;
