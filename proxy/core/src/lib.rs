@@ -21,6 +21,7 @@ pub mod proof;
 pub(crate) mod reach;
 pub mod redis;
 pub mod register;
+pub mod roster;
 pub mod shard;
 pub mod slab;
 pub mod stats;

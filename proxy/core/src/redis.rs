@@ -20,7 +20,9 @@ use crate::reach::Reach;
 use crate::shard::Timer;
 use crate::slab::Slab;
 use crate::time::Instant;
+use crate::topology::Service;
 use crate::upstream::redis::Upstream;
+use crate::upstream::redis::cluster::Cluster;
 use crate::upstream::redis::connect::describe;
 use crate::upstream::redis::pool::{Key, Pool};
 
@@ -33,6 +35,8 @@ pub(crate) enum RedisTimer {
     Retry(ServiceId),
     /// Whatever has to be looked at now and then.
     Tick,
+    /// What the nodes of a cluster could not do yet may be asked again.
+    Delayed(ServiceId),
 }
 
 /// How often what has no timer of its own is looked at.
@@ -46,6 +50,10 @@ const BULK_BYTES_MAX: usize = 512 << 20;
 pub(crate) struct Node {
     /// Its commands.
     pub table: Rc<Table>,
+    /// The cluster that it is a node of, if that is how it became known.
+    pub part_of: Option<ServiceId>,
+    /// The map of the cluster, for a service that is one.
+    pub cluster: Option<Box<Cluster>>,
     /// The upstream on which it is asked for them, or was.
     pub is_asked_on: Option<UpstreamId>,
     /// It wants a password from everybody, as far as is known.
@@ -60,6 +68,24 @@ pub(crate) struct Node {
     pub paused_until: Instant,
     /// Upstreams that wait for the service's name to be looked up.
     pub unresolved: Vec<UpstreamId>,
+}
+
+impl Node {
+    /// Of which nothing is known yet.
+    pub(crate) fn new(table: Rc<Table>, part_of: Option<ServiceId>) -> Self {
+        Self {
+            table,
+            part_of,
+            cluster: None,
+            is_asked_on: None,
+            is_locked: false,
+            failures: 0,
+            failing_since: None,
+            retry_at: Instant(0),
+            paused_until: Instant(0),
+            unresolved: Vec::new(),
+        }
+    }
 }
 
 /// The Redis half of a shard.
@@ -77,6 +103,12 @@ pub struct Redis {
     pub(crate) pools_to_serve: Vec<PoolId>,
     /// Clients that wait for other shards.
     pub(crate) inquirers: Vec<ClientId>,
+    /// How many of the clients are branches of others.
+    pub(crate) branches: usize,
+    /// Clients that are closed before the pass ends.
+    pub(crate) doomed: Vec<ClientId>,
+    /// For a request on its way from one client's input to another's; empty in between.
+    pub(crate) scratch: Vec<u8>,
     pub(crate) bulk_bytes_max: usize,
     is_ticking: bool,
     /// Clients ever accepted.
@@ -85,27 +117,24 @@ pub struct Redis {
 
 impl Redis {
     /// A half with no connections, for so many services.
-    pub fn new(seed: u64, services: usize) -> Self {
+    pub fn new(seed: u64, services: &[Service]) -> Self {
         let table = Rc::new(Table::builtin());
-        let node = || Node {
-            table: table.clone(),
-            is_asked_on: None,
-            is_locked: false,
-            failures: 0,
-            failing_since: None,
-            retry_at: Instant(0),
-            paused_until: Instant(0),
-            unresolved: Vec::new(),
+        let node = |service: &Service| Node {
+            cluster: service.cluster.as_ref().map(|_| Box::default()),
+            ..Node::new(table.clone(), None)
         };
         Self {
             clients: Slab::new(),
             upstreams: Slab::new(),
             pools: Slab::new(),
             pools_by_key: fast_map(seed),
-            nodes: (0..services).map(|_| node()).collect(),
+            nodes: services.iter().map(node).collect(),
             clients_to_pump: VecDeque::new(),
             pools_to_serve: Vec::new(),
             inquirers: Vec::new(),
+            branches: 0,
+            doomed: Vec::new(),
+            scratch: Vec::new(),
             bulk_bytes_max: BULK_BYTES_MAX,
             is_ticking: false,
             accepted: 0,
@@ -121,7 +150,7 @@ impl Redis {
         peer: Peer,
     ) {
         let conn = reach.conns.adopt(socket, Owner::Nobody);
-        if self.clients.len() >= reach.limits.clients_max as usize {
+        if self.clients.len() - self.branches >= reach.limits.clients_max as usize {
             let text = errors::too_many_clients();
             reach.conns.write(conn).extend_from_slice(&text);
             reach.conns.close_after_flush(conn);
@@ -135,6 +164,9 @@ impl Redis {
         let id = self
             .clients
             .insert(Client::new(conn, peer, service, pool, number, reach.now));
+        if self.nodes[service.index()].cluster.is_some() {
+            self.clients[id].spread = Some(Box::default());
+        }
         reach.conns.set_owner(conn, Owner::RedisClient(id));
         reach.stats.clients_accepted += 1;
         reach.stats.clients += 1;
@@ -200,8 +232,12 @@ impl Redis {
             upstream.is_paused = false;
             reach.conns.resume(upstream.conn);
         }
+        let client = &self.clients[id];
         if client.is_paused || client.is_leaving {
             self.clients_to_pump.push_back(id);
+        }
+        if self.clients[id].spread.is_some() {
+            self.resume_branches(reach, id);
         }
     }
 
@@ -218,6 +254,7 @@ impl Redis {
             RedisTimer::Connect(id) => self.handle_connect_timer(reach, id),
             RedisTimer::Retry(service) => self.list_pools_of(service),
             RedisTimer::Tick => self.tick(reach),
+            RedisTimer::Delayed(service) => self.send_delayed(reach, service),
         }
     }
 
@@ -238,7 +275,8 @@ impl Redis {
         self.end_long_resends(reach);
         self.end_inquiries(reach);
         self.close_idle(reach);
-        for service in reach.services {
+        self.refresh_maps(reach);
+        for service in reach.services.iter() {
             self.list_pools_of(service.id);
         }
     }
@@ -249,7 +287,10 @@ impl Redis {
         let now = reach.now;
         let wanting = self.pools.iter().filter(|(_, pool)| pool.is_wanting());
         let queued = wanting.flat_map(|(_, pool)| pool.queued());
+        let nodes = self.nodes.iter().filter_map(|node| node.cluster.as_ref());
+        let lost = nodes.flat_map(|cluster| cluster.waiting.iter().copied());
         let waiting: Vec<_> = queued
+            .chain(lost)
             .filter_map(|id| Some((id, self.clients.get(id)?)))
             .filter(|(_, client)| client.waiting != Waiting::No && now - client.since >= limit)
             .map(|(id, client)| (id, client.pool, client.service, client.waiting))
@@ -262,6 +303,9 @@ impl Redis {
             }
             if waiting == Waiting::Hub {
                 self.leave_hubs(id);
+            }
+            if waiting == Waiting::Map {
+                self.leave_map_queue(id);
             }
             let pool = &mut self.pools[pool];
             pool.lease_queue.retain(|&one| one != id);
@@ -288,7 +332,9 @@ impl Redis {
     /// Lets everybody go on who can, before the pass ends.
     pub(crate) fn settle(&mut self, reach: &mut Reach<'_>) {
         loop {
-            if let Some(id) = self.clients_to_pump.pop_front() {
+            if let Some(id) = self.doomed.pop() {
+                self.drop_client(reach, id);
+            } else if let Some(id) = self.clients_to_pump.pop_front() {
                 self.pump(reach, id);
             } else if let Some(id) = self.pools_to_serve.pop() {
                 self.serve(reach, id);

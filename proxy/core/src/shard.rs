@@ -26,7 +26,7 @@ use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
 use crate::register::Register;
 use crate::slab::Slab;
-use crate::stats::{Stats, Tally};
+use crate::stats::{Stats, Tally, tallies};
 use crate::texts::Texts;
 use crate::topology::{Protocol, Service};
 use crate::upstream::postgres::Upstream;
@@ -155,7 +155,7 @@ impl Shard {
             lanes_to_serve: VecDeque::new(),
             lanes_to_reconsider: Vec::new(),
             lanes_to_grow: Vec::new(),
-            redis: Redis::new(seed, services.len()),
+            redis: Redis::new(seed, &services),
             stats: Stats::default(),
             planted: Planted::default(),
             is_draining: false,
@@ -389,7 +389,7 @@ impl Shard {
             shards: self.shards,
             seed: self.seed,
             limits: &self.limits,
-            services: &self.services,
+            services: &mut self.services,
             connections: &mut self.connections,
             conns: &mut self.conns,
             timers: &mut self.timers,
@@ -569,8 +569,8 @@ impl Shard {
     }
 
     /// What is counted for each service, in the order of the settings.
-    pub fn tallies(&self) -> impl Iterator<Item = &Tally> {
-        self.connections.iter().map(|it| &it.tally)
+    pub fn tallies(&self) -> Vec<Tally> {
+        tallies(&self.services, &self.connections)
     }
 
     /// The next random number: the same for the same seed.

@@ -4,6 +4,8 @@
 //! are marked as such.
 
 use crate::proof::Reason;
+use crate::topology::Service;
+use crate::upstream::schedule::Connections;
 
 /// The counters and gauges of one shard.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -102,6 +104,19 @@ impl Tally {
     pub fn count_session(&mut self, reason: Reason) {
         self.leases_session[reason as usize] += 1;
     }
+}
+
+/// What is counted for each service as configured. What the nodes of a cluster had is among what
+/// their service had.
+pub(crate) fn tallies(services: &[Service], connections: &[Connections]) -> Vec<Tally> {
+    let mut tallies: Vec<Tally> = Vec::new();
+    for (service, connections) in services.iter().zip(connections) {
+        match service.part_of {
+            Some(whole) => tallies[whole.index()].add(&connections.tally),
+            None => tallies.push(connections.tally),
+        }
+    }
+    tallies
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::auth::{Auth, Users};
 use crate::event::Address;
 use crate::ids::{ListenerId, ServiceId};
 use crate::permits::Permits;
+use crate::roster::Roster;
 
 /// A service as configured, and as one shard serves it.
 #[derive(Clone, Debug)]
@@ -33,6 +34,11 @@ pub struct Service {
     pub permits: Arc<Permits>,
     /// Who listens through this proxy beyond what the node counts; Redis only.
     pub audience: Arc<Audience>,
+    /// The service whose cluster this is a node of. Such a one is made by a shard for itself, and
+    /// has no place in the configuration.
+    pub part_of: Option<ServiceId>,
+    /// What shards have in common about the nodes, if there are many; Redis only.
+    pub cluster: Option<Arc<Roster>>,
 }
 
 /// What the clients and the node of a service speak.
@@ -49,6 +55,6 @@ pub enum Protocol {
 pub enum Target {
     /// At an address that needs no look-up.
     Address(Address),
-    /// Behind a name: `Operation::Resolve` asks for the addresses at each connect.
+    /// Behind a name, or several: `Operation::Resolve` asks for the addresses at each connect.
     Name(Arc<str>),
 }

@@ -13,6 +13,7 @@ mod spin;
 mod turn;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -21,6 +22,7 @@ use manifold_core::audience::Audience;
 use manifold_core::event::Address;
 use manifold_core::ids::{ListenerId, ServiceId, ShardId};
 use manifold_core::permits::Permits;
+use manifold_core::roster::Roster;
 use manifold_core::shard::Settings;
 use manifold_core::topology::{self, Protocol, Target};
 use manifold_discovery::Whereabouts;
@@ -34,7 +36,7 @@ pub use plan::Plan;
 pub use snapshot::{Board, Snapshot};
 
 use crate::classify::{Classifier, Request};
-use crate::config::{Config, Service};
+use crate::config::{Config, Listen, Service};
 use mailbox::{Inbox, mailbox};
 use outside::{Outside, Ways};
 use snapshot::Publisher;
@@ -303,6 +305,7 @@ fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Servic
             target: match &service.upstream.whereabouts {
                 Whereabouts::Ip(address) => Target::Address(Address::Ip(*address)),
                 Whereabouts::Name(host, _) => Target::Name((&**host).into()),
+                seeds @ Whereabouts::Seeds(_) => Target::Name(seeds.to_string().into()),
                 Whereabouts::Unix(path) => Target::Address(Address::Unix((&**path).into())),
             },
             protocol: match service.upstream.protocol {
@@ -314,6 +317,11 @@ fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Servic
             users: service.users.clone(),
             permits: Arc::new(Permits::new(service.connections_max)),
             audience: Arc::new(Audience::default()),
+            part_of: None,
+            cluster: is_cluster(service).then(|| {
+                let announced = announced(service);
+                Arc::new(Roster::new(service.connections_max, announced))
+            }),
         })
         .collect();
     // A node counts subscribers whatever the service they came through.
@@ -327,12 +335,28 @@ fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Servic
     services
 }
 
+fn is_cluster(service: &Service) -> bool {
+    matches!(service.upstream.whereabouts, Whereabouts::Seeds(_))
+}
+
+/// Where clients find a service, as far as its listeners say.
+fn announced(service: &Service) -> Option<SocketAddr> {
+    service
+        .listen
+        .iter()
+        .find_map(|written| match written.value {
+            Listen::Ip(address) => Some(address),
+            Listen::Unix(_) => None,
+        })
+}
+
 /// What one shard's core is made from: permits in a ledger of its own, and its part of the clients.
 fn settings(config: &Config, plan: &Plan, id: ShardId, services: &[topology::Service]) -> Settings {
     let mut services = services.to_vec();
     for service in &mut services {
         service.permits = Arc::new(service.permits.share());
         service.audience = Arc::new(service.audience.share());
+        service.cluster = service.cluster.as_ref().map(|it| Arc::new(it.share()));
     }
     let mut limits = config.limits.clone();
     limits.clients_max = limits.clients_max.div_ceil(plan.shards);

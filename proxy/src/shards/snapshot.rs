@@ -83,8 +83,7 @@ impl Publisher {
 
     /// Publishes a copy.
     pub fn publish(&mut self, core: &mut Core, driver: &Driver, now: Instant) {
-        let (core, mut services) =
-            core.run(|shard| (*shard.stats(), shard.tallies().copied().collect::<Vec<_>>()));
+        let (core, mut services) = core.run(|shard| (*shard.stats(), shard.tallies()));
         services.resize(services.len().max(self.past.len()), Tally::default());
         for (tally, past) in services.iter_mut().zip(&self.past) {
             tally.add(past);

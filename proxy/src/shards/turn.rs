@@ -215,6 +215,9 @@ impl Turn {
         for service in &self.settings.services {
             service.permits.return_all();
             service.audience.return_all();
+            if let Some(roster) = &service.cluster {
+                roster.return_all();
+            }
         }
         self.answers.clear();
         self.life = self.life.next();

@@ -4,6 +4,7 @@
 //! compares what the client saw, frame by frame ([`compare`]) or byte by byte ([`compare_redis`]). Knows nothing of the proxy's inside.
 //! Invariant: whatever a test started has ended when the test binary has.
 
+pub mod cluster;
 pub mod duet;
 pub mod frames;
 pub mod login;
@@ -18,6 +19,7 @@ pub mod stage;
 pub mod transcript;
 pub mod wire;
 
+pub use cluster::RedisCluster;
 pub use duet::{Duet, Scene, Voice, compare_both, compare_redis};
 pub use frames::Frame;
 pub use login::Login;

@@ -111,6 +111,13 @@ impl RedisNode {
         self.folder.path()
     }
 
+    /// A setting, as the node has it.
+    pub fn setting(&self, name: &str) -> String {
+        let reply = self.direct().ask(&format!("CONFIG GET {name}"));
+        let text = String::from_utf8_lossy(&reply).into_owned();
+        text.split("\r\n").nth(4).unwrap_or_default().to_owned()
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         let process = self.process.lock().expect("no panic here");

@@ -67,6 +67,8 @@ impl Stage {
             users: Arc::new(Users::default()),
             permits: Arc::new(Permits::new(connections_max)),
             audience: Arc::new(shared.audience.share()),
+            part_of: None,
+            cluster: None,
         };
         let shard = Shard::new(Settings {
             id: ShardId(0),

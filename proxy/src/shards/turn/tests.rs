@@ -124,6 +124,8 @@ fn settings(permits: &Permits) -> Settings {
         users: Arc::new(Users::default()),
         permits: Arc::new(permits.share()),
         audience: Arc::default(),
+        part_of: None,
+        cluster: None,
     };
     let services = vec![service];
     Settings {

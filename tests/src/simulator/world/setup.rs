@@ -202,6 +202,8 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         users: options.logins.file.clone(),
         permits: ledgers[0].clone(),
         audience: Arc::default(),
+        part_of: None,
+        cluster: None,
     };
     let new_shard = |number: u32| {
         let permits = ledgers[number as usize].clone();

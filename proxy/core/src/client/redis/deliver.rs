@@ -3,7 +3,7 @@
 //! The reply that is due goes straight into the client's output; one that is early is parked.
 //! Invariant: no byte of a reply is written before all replies to earlier requests are.
 
-use crate::client::redis::Mute;
+use crate::client::redis::{Lease, Mute};
 use crate::ids::ClientId;
 use crate::limits::Limits;
 use crate::reach::Reach;
@@ -18,17 +18,37 @@ impl Redis {
         number: u32,
         piece: &[u8],
     ) {
+        let Some(client) = self.clients.get(id) else {
+            reach.stats.replies_discarded += 1;
+            return;
+        };
+        if client.branch.is_some() {
+            return self.deliver_part(reach, id, number, piece);
+        }
+        let lease = client.lease;
+        self.deliver_for(reach, id, number, piece, lease);
+    }
+
+    /// A piece of a reply that comes on this lease, if on one.
+    pub(crate) fn deliver_for(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        number: u32,
+        piece: &[u8],
+        lease: Option<Lease>,
+    ) {
         let Some(client) = self.clients.get_mut(id) else {
             reach.stats.replies_discarded += 1;
             return;
         };
         if number != client.answered {
             let parked = client.parked.get_or_insert_default();
-            parked
-                .entry(number)
-                .or_default()
-                .bytes
-                .extend_from_slice(piece);
+            let bytes = &mut parked.entry(number).or_default().bytes;
+            bytes.extend_from_slice(piece);
+            if bytes.len() > reach.limits.reply_bytes_max {
+                self.doomed.push(id);
+            }
             return;
         }
         client.is_amid = true;
@@ -38,7 +58,7 @@ impl Redis {
         if unsent <= reach.limits.output_high {
             return;
         }
-        match client.lease {
+        match lease {
             // Its node waits for it.
             Some(lease) => {
                 let upstream = &mut self.upstreams[lease.upstream];
@@ -55,6 +75,9 @@ impl Redis {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
+        if client.branch.is_some() {
+            return self.complete_part(reach, id, len);
+        }
         if number != client.answered {
             let parked = client.parked.get_or_insert_default();
             parked.entry(number).or_default().request = Some(len);

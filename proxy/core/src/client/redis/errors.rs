@@ -102,6 +102,45 @@ pub(crate) fn too_many_clients() -> Vec<u8> {
     of_node("ERR max number of clients reached")
 }
 
+/// What is configured as a cluster is none.
+pub(crate) fn no_cluster(service: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": its node is not part of a cluster; write redis:// instead of \
+         redis+cluster:// in its upstream"
+    ))
+}
+
+/// A connection tracks keys at one node, and a session has many.
+pub(crate) fn no_tracking(service: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": CLIENT TRACKING is not possible across the nodes of a cluster; \
+         connect to a node itself for it"
+    ))
+}
+
+/// Of a transaction at a node, what a session is made of is no part.
+pub(crate) fn no_session_in_multi(service: &str, command: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": {} inside of MULTI is not possible across the nodes of a cluster; \
+         do it before MULTI or after EXEC",
+        command.escape_debug().to_string().to_ascii_uppercase()
+    ))
+}
+
+/// What a node says to keys that are not all at one place.
+pub(crate) const CROSSSLOT: &[u8] = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n";
+
+/// What a node says where nobody has a slot.
+pub(crate) const SLOT_NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
+
+/// The slot of a key went to another node while a transaction was queued.
+pub(crate) const MOVED_IN_MULTI: &[u8] =
+    b"-TRYAGAIN The slot of this key is on its way to another node\r\n";
+
+/// A cursor does not leave room for the node that it is of.
+pub(crate) const CURSOR_TOO_LARGE: &[u8] =
+    b"-ERR the cursor of this node is too large to be told from another's\r\n";
+
 /// The proxy goes down.
 pub(crate) fn shutdown(service: &str) -> Vec<u8> {
     error(&format!(

@@ -12,6 +12,7 @@ use crate::redis::Redis;
 impl Redis {
     /// A client goes; what was written to it is still sent.
     pub(crate) fn end_client(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        let id = self.front_of(id);
         if let Some(client) = self.clients.get(id) {
             reach.conns.set_owner(client.conn, Owner::Nobody);
             reach.conns.resume(client.conn);
@@ -22,6 +23,7 @@ impl Redis {
 
     /// A client is gone.
     pub(crate) fn drop_client(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        let id = self.front_of(id);
         if let Some(client) = self.clients.get(id) {
             reach.conns.close(client.conn);
             self.forget_client(reach, id);
@@ -34,7 +36,10 @@ impl Redis {
         let Some(mut client) = self.clients.remove(id) else {
             return;
         };
-        reach.stats.clients -= 1;
+        match client.branch {
+            Some(_) => self.branches -= 1,
+            None => reach.stats.clients -= 1,
+        }
         let unparsed = client.input.unparsed().len();
         client.input.drop_answered(client.input.len() - unparsed);
         client.input.consume(unparsed);
@@ -49,12 +54,25 @@ impl Redis {
             self.leave_pool(pending.pool());
         }
         self.leave_pool(client.pool);
+        let branches = client.spread.into_iter().flat_map(|it| it.branches);
+        for (_, branch) in branches {
+            self.forget_client(reach, branch);
+        }
+    }
+
+    /// A session has nothing at a node any more.
+    pub(crate) fn forget_branch(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        self.forget_client(reach, id);
     }
 
     /// The proxy goes down: those that have nothing running are told good-bye.
     pub(crate) fn end_idle_clients(&mut self, reach: &mut Reach<'_>) {
         let idle = |client: &crate::client::redis::Client| {
-            client.is_answered() && client.lease.is_none() && client.input.is_empty()
+            let is_idle = client.is_answered() && client.input.is_empty();
+            let branches = client.spread.iter().flat_map(|it| &it.branches);
+            let mut branches = branches.filter_map(|(_, id)| self.clients.get(*id));
+            let has_lease = client.lease.is_some() || branches.any(|it| it.lease.is_some());
+            is_idle && !has_lease && client.branch.is_none()
         };
         let idle: Vec<_> = self
             .clients
@@ -72,7 +90,8 @@ impl Redis {
 
     /// The proxy goes down now.
     pub(crate) fn end_all(&mut self, reach: &mut Reach<'_>) {
-        let all: Vec<_> = self.clients.iter().map(|(id, _)| id).collect();
+        let fronts = self.clients.iter().filter(|(_, it)| it.branch.is_none());
+        let all: Vec<_> = fronts.map(|(id, _)| id).collect();
         for id in all {
             if let Some(client) = self.clients.get(id).filter(|client| !client.is_answered()) {
                 let text = errors::shutdown(&reach.service(client.service).name);

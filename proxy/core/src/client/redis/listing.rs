@@ -8,6 +8,7 @@ use core::fmt::Write;
 use manifold_protocols::redis::resp::inline::write_bulk;
 
 use crate::audience;
+use crate::client::redis::Lease;
 use crate::client::redis::others::{Filter, Kind};
 use crate::event::Peer;
 use crate::ids::{ClientId, ServiceId};
@@ -34,14 +35,19 @@ impl Redis {
 
     /// The node's number for the connection on which a session may be blocked.
     pub(crate) fn blocked_at(&self, id: ClientId) -> Option<u64> {
-        let lease = self.clients[id].lease.filter(|_| self.is_blocked(id))?;
+        let mut all = self.all_of(id).filter_map(|id| self.clients.get(id)?.lease);
+        let lease = all.find(|lease| self.is_blocked_on(lease))?;
         self.upstreams[lease.upstream].number
     }
 
     /// Whether a session waits for a command that may hold up its connection.
     pub(crate) fn is_blocked(&self, id: ClientId) -> bool {
-        let lease = self.clients[id].lease;
-        let head = lease.and_then(|lease| self.upstreams[lease.upstream].pipe.front());
+        let mut all = self.all_of(id).filter_map(|id| self.clients.get(id)?.lease);
+        all.any(|lease| self.is_blocked_on(&lease))
+    }
+
+    fn is_blocked_on(&self, lease: &Lease) -> bool {
+        let head = self.upstreams[lease.upstream].pipe.front();
         head.is_some_and(|head| matches!(head.effect, Effect::Block | Effect::Wait))
     }
 

@@ -8,19 +8,26 @@
 //! says) and `leave` (how clients go). None of them reads a node's replies. Invariant: of one
 //! client's unanswered requests, all are on one upstream.
 
+pub mod aim;
 pub mod deliver;
 pub mod errors;
+pub mod fan;
+pub mod gather;
 pub mod judge;
 pub mod leased;
 pub mod leave;
 pub mod listen;
 pub mod listing;
+pub mod map;
 pub mod others;
 pub mod pausing;
 pub mod pump;
+pub mod recall;
 pub mod session;
+pub mod spread;
 pub mod subscribe;
 pub mod tracking;
+pub mod transact;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +40,7 @@ use crate::time::Instant;
 use crate::upstream::redis::pool::Lane;
 
 use session::Session;
+use spread::{Branch, Spread};
 
 /// One client.
 #[derive(Debug)]
@@ -85,6 +93,10 @@ pub struct Client {
     pub is_leaving: bool,
     /// Part of a reply has been given to it: only the rest may follow.
     pub is_amid: bool,
+    /// What it has at the nodes of a cluster, if its service is one.
+    pub spread: Option<Box<Spread>>,
+    /// It is itself what another client has at one node.
+    pub branch: Option<Box<Branch>>,
 }
 
 /// Where the unanswered requests of a client are.
@@ -143,6 +155,8 @@ pub enum Waiting {
     Others,
     /// The node to begin or end subscriptions.
     Hub,
+    /// The map of the cluster.
+    Map,
 }
 
 /// Which replies a client does not want.
@@ -191,6 +205,8 @@ impl Client {
             is_paused: false,
             is_leaving: false,
             is_amid: false,
+            spread: None,
+            branch: None,
         }
     }
 
@@ -216,6 +232,11 @@ impl Client {
 
     /// Whether none of its requests is at a node or on the way there.
     pub fn is_settled(&self) -> bool {
-        self.route.is_none() && self.resends == 0
+        self.route.is_none()
+            && self.resends == 0
+            && self
+                .spread
+                .as_ref()
+                .is_none_or(|spread| spread.is_settled())
     }
 }

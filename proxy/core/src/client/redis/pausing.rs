@@ -12,7 +12,7 @@ use crate::client::redis::judge::{Alone, Need};
 use crate::event::{Message, Operation};
 use crate::ids::{ClientId, ServiceId, ShardId};
 use crate::reach::Reach;
-use crate::redis::Redis;
+use crate::redis::{Node, Redis};
 use crate::time::Instant;
 use crate::upstream::redis::Effect;
 
@@ -30,7 +30,7 @@ impl Redis {
         is_queued: bool,
     ) {
         let client = &self.clients[id];
-        let service = client.service;
+        let service = self.cluster_of(client.service).unwrap_or(client.service);
         let mut words = Arguments::of(&client.input.unparsed()[..len]);
         let time = words.nth(2).and_then(number::parse).unwrap_or(0);
         if is_queued && time == 0 {
@@ -51,6 +51,10 @@ impl Redis {
 
     /// The writes of a node are paused until then.
     pub(crate) fn handle_paused(&mut self, service: ServiceId, until: Instant) {
+        let is_part = |node: &&mut Node| node.part_of == Some(service);
+        for node in self.nodes.iter_mut().filter(is_part) {
+            node.paused_until = until;
+        }
         self.nodes[service.index()].paused_until = until;
     }
 }

@@ -9,6 +9,7 @@ use manifold_protocols::redis::resp::request::{Arguments, Found, Malformed, rewr
 
 use crate::client::redis::judge::{Need, find_unit, judge};
 use crate::client::redis::pausing::need_in_pause;
+use crate::client::redis::spread::PartKind;
 use crate::client::redis::{Client, Mute, Waiting, errors};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
@@ -91,6 +92,9 @@ impl Redis {
         if client.lease.is_some() {
             return self.take_on_lease(reach, id, len, count);
         }
+        if client.spread.is_some() {
+            return self.take_spread(reach, id, len, count);
+        }
         let service = reach.service(client.service);
         let node = &self.nodes[client.service.index()];
         let table = &node.table;
@@ -102,6 +106,9 @@ impl Redis {
         }
         match need {
             Need::Share(lane, effect) => self.share(reach, id, len, 1, lane, effect),
+            Need::Session(command) if client.branch.is_some() => {
+                self.take_part_of_session(reach, id, len, command)
+            }
             // Of a transaction in one piece, all replies are wanted or none.
             Need::Session(SessionCommand::Multi) if is_paused || client.mute == Mute::Next => {
                 self.want_lease(reach, id)
@@ -116,6 +123,29 @@ impl Redis {
             Need::Session(command) => self.take_session(reach, id, len, command),
             Need::Permission | Need::Refusal => self.deny(reach, id, len),
             Need::HangUp => self.hang_up(reach, id),
+        }
+    }
+
+    /// A request of a branch that would be a session's own business otherwise.
+    fn take_part_of_session(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        command: SessionCommand,
+    ) -> Turn {
+        let client = &self.clients[id];
+        let kind = client.part_at_hand().map(|part| part.kind);
+        match (command, kind) {
+            (SessionCommand::Multi, Some(PartKind::Unit { replies, lane })) => {
+                let node = &self.nodes[client.service.index()];
+                let unparsed = client.input.unparsed();
+                let unit = find_unit(&node.table, unparsed, self.bulk_bytes_max, true);
+                let len = unit.map_or(len, |unit| unit.len);
+                self.share(reach, id, len, replies, lane, Effect::Unit)
+            }
+            (SessionCommand::Multi, _) => self.want_lease(reach, id),
+            _ => self.share(reach, id, len, 1, Lane::Fast, Effect::Read),
         }
     }
 
@@ -211,6 +241,9 @@ impl Redis {
         replies: u32,
         effect: Effect,
     ) {
+        if self.clients[id].branch.is_some() {
+            self.announce_part(reach, id, target);
+        }
         let client = &mut self.clients[id];
         let upstream = &mut self.upstreams[target];
         let position = reach.conns.written_total(upstream.conn);
@@ -294,6 +327,10 @@ impl Redis {
             return;
         };
         client.input.release(&mut reach.conns.pool);
+        if client.branch.is_some() {
+            // What it waits for is not its client's to wait for.
+            return;
+        }
         let is_high = client.input.unparsed().len() > reach.limits.input_high
             && client.waiting != Waiting::No;
         let is_high = is_high
@@ -317,6 +354,6 @@ impl Client {
     /// The next request waits.
     pub(crate) fn wait_for(&mut self, waiting: Waiting, now: crate::time::Instant) {
         self.waiting = waiting;
-        self.since = now;
+        self.since = self.part_at_hand().map_or(now, |part| part.began);
     }
 }

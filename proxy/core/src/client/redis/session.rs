@@ -287,7 +287,7 @@ impl Redis {
     }
 
     /// A session has come to where it wanted to be, or stays where it was.
-    fn end_move(&mut self, _reach: &mut Reach<'_>, id: ClientId, has_come: bool) {
+    fn end_move(&mut self, reach: &mut Reach<'_>, id: ClientId, has_come: bool) {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
@@ -307,6 +307,7 @@ impl Redis {
             self.leave_pool(to);
             return;
         }
+        self.drop_branches(reach, id);
         let key = self.pools[to].key.clone();
         self.shift(id, &key);
         self.leave_pool(to);
@@ -329,6 +330,7 @@ impl Redis {
         }
         let key = Key::initial(client.service);
         self.end_lease(reach, id);
+        self.drop_branches(reach, id);
         let to = self.pool(&key);
         self.enter_pool(to);
         let from = core::mem::replace(&mut self.clients[id].pool, to);

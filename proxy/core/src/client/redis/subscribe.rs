@@ -91,6 +91,13 @@ impl Subscriptions {
         }
     }
 
+    /// A channel of a shard is with another hub.
+    pub(crate) fn resettle(&mut self, name: &[u8], pool: PoolId) {
+        if let Some(it) = self.names[Kind::Shard as usize].get_mut(name) {
+            it.pool = pool;
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.names.iter().all(BTreeMap::is_empty)
     }
@@ -126,7 +133,7 @@ impl Client {
         self.session.as_ref()?.subscriptions.as_deref()
     }
 
-    pub(super) fn subscriptions_mut(&mut self) -> &mut Subscriptions {
+    pub(crate) fn subscriptions_mut(&mut self) -> &mut Subscriptions {
         let session = self.session.get_or_insert_default();
         session.subscriptions.get_or_insert_default()
     }
@@ -174,7 +181,13 @@ impl Redis {
             self.answer(reach, id, len, &text);
             return Turn::Next;
         }
-        let pool = self.hub_of(reach.seed, &key);
+        let pool = match self.hub_for(reach, id, kind, names) {
+            Ok(pool) => pool,
+            Err(text) => {
+                self.answer(reach, id, len, text);
+                return Turn::Next;
+            }
+        };
         let wanted = self.wanted(id, kind, names);
         if wanted.iter().all(|name| self.is_held(pool, kind, name)) {
             self.join(reach, id, len, pool, kind, names);
@@ -273,7 +286,7 @@ impl Redis {
     }
 
     /// A session that waited for a hub looks at its requests again.
-    fn go_on_listening(&mut self, id: ClientId) {
+    pub(crate) fn go_on_listening(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(id) {
             client.waiting = Waiting::No;
             self.clients_to_pump.push_back(id);

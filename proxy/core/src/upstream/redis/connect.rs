@@ -3,6 +3,8 @@
 //! Holds the greeting: who we are, which database, which version. Invariant: an upstream is opened
 //! on a permit, which comes back when its connection has ended.
 
+use std::rc::Rc;
+
 use manifold_protocols::redis::command::Table;
 use manifold_protocols::redis::resp::inline::write_request;
 use manifold_protocols::redis::resp::number;
@@ -67,8 +69,15 @@ impl Redis {
         reach.stats.upstreams_opened += 1;
         reach.stats.upstreams += 1;
         reach.connections[service.index()].tally.upstreams_opened += 1;
-        match reach.service(service).target.clone() {
-            Target::Address(address) => reach.conns.connect(conn, address),
+        let target = match self.address_of_home(reach, service) {
+            Some(address) => Target::Address(address),
+            None => reach.service(service).target.clone(),
+        };
+        match target {
+            Target::Address(address) => {
+                self.upstreams[id].address = Some(address.clone());
+                reach.conns.connect(conn, address);
+            }
             Target::Name(_) => {
                 self.nodes[service.index()].unresolved.push(id);
                 reach.resolve(service);
@@ -98,13 +107,15 @@ impl Redis {
         let node = &mut self.nodes[service.index()];
         let attempt = node.failures as usize;
         for id in core::mem::take(&mut node.unresolved) {
-            let Some(upstream) = self.upstreams.get(id) else {
+            if self.upstreams.get(id).is_none() {
                 continue;
-            };
+            }
             if addresses.is_empty() {
                 self.handle_upstream_down(reach, id, "its name has no address");
             } else {
                 let address = addresses[attempt % addresses.len()].clone();
+                let upstream = &mut self.upstreams[id];
+                upstream.address = Some(address.clone());
                 reach.conns.connect(upstream.conn, address);
             }
         }
@@ -148,7 +159,7 @@ impl Redis {
         }
         self.ask(reach, id, Own::Name, &[b"CLIENT", b"SETNAME", NAME]);
         let node = &mut self.nodes[key.service.index()];
-        if node.is_asked_on.is_none() {
+        if node.is_asked_on.is_none() && node.part_of.is_none() {
             node.is_asked_on = Some(id);
             self.ask(reach, id, Own::Commands, &[b"COMMAND"]);
         }
@@ -196,7 +207,8 @@ impl Redis {
                 self.handle_ready(reach, id);
             }
             Own::Id => self.upstreams[id].number = read_number(reply),
-            Own::Ping | Own::Poison => {}
+            Own::Ping | Own::Poison | Own::Asking => {}
+            Own::Slots => self.handle_slots(reach, id, reply),
             Own::Info => self.handle_info(reach, id, reply),
             Own::Commands => self.handle_commands(reach, id, reply),
             Own::Reset if is_error => {
@@ -210,7 +222,14 @@ impl Redis {
     fn handle_commands(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
         let service = self.upstreams[id].service;
         match Table::from_reply(reply) {
-            Ok(table) => self.nodes[service.index()].table = table.into(),
+            Ok(table) => {
+                let table = Rc::new(table);
+                let parts = self.nodes.iter_mut();
+                for node in parts.filter(|node| node.part_of == Some(service)) {
+                    node.table = table.clone();
+                }
+                self.nodes[service.index()].table = table;
+            }
             Err(error) => {
                 let name = &reach.service(service).name;
                 let text = format!(
@@ -234,6 +253,8 @@ impl Redis {
         node.retry_at = Instant(0);
         if upstream_post == Post::Hub {
             self.restore_hub(reach, pool);
+        } else {
+            self.ask_for_map(reach, service, id);
         }
         self.list_pool(pool);
     }

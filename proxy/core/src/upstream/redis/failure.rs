@@ -38,6 +38,7 @@ impl Redis {
         if self.nodes[service.index()].is_asked_on == Some(id) {
             self.nodes[service.index()].is_asked_on = None;
         }
+        self.lose_map_question(service, id);
         if is_new {
             self.back_off(reach, service, why);
         }
@@ -98,6 +99,11 @@ impl Redis {
         }
         let may_run_again = lost.position >= given || lost.effect == Effect::Read;
         let is_shared = upstream.post != Post::Lease;
+        if client.branch.is_some() && may_run_again {
+            // It may be another node's business by now.
+            self.lose_part(reach, id, number, len);
+            return self.wake(id);
+        }
         if may_run_again && is_shared && client.retries < RESENDS_MAX {
             client.retries += 1;
             client.resends += 1;

@@ -14,7 +14,7 @@ use manifold_protocols::redis::resp::request::Arguments;
 use crate::audience::Kind;
 use crate::client::redis::errors;
 use crate::event::Level;
-use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
+use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::map::{FastMap, fast_map};
 use crate::reach::Reach;
 use crate::redis::Redis;
@@ -29,35 +29,35 @@ pub struct Hub {
     /// Sessions whose next request waits for the upstream to be ready.
     pub waiting: VecDeque<ClientId>,
     /// By [`Kind`], by name.
-    topics: [FastMap<Box<[u8]>, Topic>; 3],
+    pub(super) topics: [FastMap<Box<[u8]>, Topic>; 3],
     /// What the node has been asked and has not confirmed, in order.
     asked: VecDeque<Ask>,
 }
 
 /// A channel or a pattern.
 #[derive(Debug, Default)]
-struct Topic {
+pub(super) struct Topic {
     /// The node has confirmed it and has not been asked to end it.
-    is_held: bool,
+    pub is_held: bool,
     /// Who gets its messages.
-    subscribers: Vec<ClientId>,
+    pub subscribers: Vec<ClientId>,
     /// Sessions that are about to subscribe.
     claims: u32,
 }
 
 /// A request for subscriptions, or for their end.
 #[derive(Debug)]
-struct Ask {
+pub(super) struct Ask {
     /// Whose request waits for it, and the number that it will have.
-    client: Option<(ClientId, u32)>,
-    kind: Kind,
-    is_end: bool,
+    pub client: Option<(ClientId, u32)>,
+    pub kind: Kind,
+    pub is_end: bool,
     /// What the node has been asked for.
-    sent: Vec<Box<[u8]>>,
+    pub sent: Vec<Box<[u8]>>,
     /// How many of those it has confirmed.
-    confirmed: usize,
+    pub confirmed: usize,
     /// What must not end until the client has it.
-    claimed: Vec<Box<[u8]>>,
+    pub claimed: Vec<Box<[u8]>>,
 }
 
 impl Hub {
@@ -84,11 +84,11 @@ impl Hub {
         self.topics.iter().any(|topics| !topics.is_empty())
     }
 
-    fn topic(&mut self, kind: Kind, name: &[u8]) -> Option<&mut Topic> {
+    pub(super) fn topic(&mut self, kind: Kind, name: &[u8]) -> Option<&mut Topic> {
         self.topics[kind as usize].get_mut(name)
     }
 
-    fn topic_or_new(&mut self, kind: Kind, name: &[u8]) -> &mut Topic {
+    pub(super) fn topic_or_new(&mut self, kind: Kind, name: &[u8]) -> &mut Topic {
         let topics = &mut self.topics[kind as usize];
         if !topics.contains_key(name) {
             topics.insert(name.into(), Topic::default());
@@ -113,25 +113,9 @@ impl Redis {
         (self.upstreams[upstream].state == State::Ready).then_some((pool, upstream))
     }
 
-    fn hub(&mut self, pool: PoolId) -> &mut Hub {
+    pub(super) fn hub(&mut self, pool: PoolId) -> &mut Hub {
         let hub = self.pools[pool].hub.as_mut();
         hub.expect("the pool of a hub has one")
-    }
-
-    /// Whether an upstream can be closed without anybody's loss.
-    pub(crate) fn may_close(&self, id: UpstreamId) -> bool {
-        let upstream = &self.upstreams[id];
-        let is_hub = upstream.post == Post::Hub;
-        let hub = self.pools[upstream.pool].hub.as_ref();
-        upstream.is_idle() && !(is_hub && hub.is_some_and(|hub| hub.is_used()))
-    }
-
-    /// Whether a hub leaves an upstream for commands.
-    pub(crate) fn may_subscribe(&self, reach: &Reach<'_>, service: ServiceId) -> bool {
-        let mut upstreams = self.upstreams.iter();
-        let has_lane =
-            upstreams.any(|(_, one)| one.service == service && matches!(one.post, Post::Lane(_)));
-        reach.service(service).permits.free() > u32::from(!has_lane)
     }
 
     /// A session is in no hub's queue any more.
@@ -200,7 +184,7 @@ impl Redis {
         self.ask_node(reach, pool, ask);
     }
 
-    fn ask_node(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: Ask) {
+    pub(super) fn ask_node(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: Ask) {
         let target = self.hub(pool).upstream.expect("it is ready");
         let upstream = &mut self.upstreams[target];
         let position = reach.conns.written_total(upstream.conn);
@@ -299,7 +283,13 @@ impl Redis {
     }
 
     /// Ends a topic that nobody wants.
-    fn settle_topic(&mut self, reach: &mut Reach<'_>, pool: PoolId, kind: Kind, name: &[u8]) {
+    pub(super) fn settle_topic(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        kind: Kind,
+        name: &[u8],
+    ) {
         let hub = self.hub(pool);
         let Some(topic) = hub.topic(kind, name) else {
             return;
@@ -318,7 +308,7 @@ impl Redis {
     }
 
     /// Says how many subscribers the node does not know of.
-    fn count_topic(&mut self, reach: &Reach<'_>, pool: PoolId, kind: Kind, name: &[u8]) {
+    pub(super) fn count_topic(&mut self, reach: &Reach<'_>, pool: PoolId, kind: Kind, name: &[u8]) {
         let service = self.pools[pool].key.service;
         let topic = self.hub(pool).topic(kind, name);
         let missing = match topic {
@@ -426,6 +416,9 @@ impl Redis {
                     .is_some_and(|one| **one == *name)
         });
         let Some(ask) = ask else {
+            if what == b"sunsubscribe" {
+                return self.handle_channel_gone(reach, pool, name);
+            }
             return self.mismatch(reach, id, "a confirmation that nobody asked for");
         };
         ask.confirmed += 1;
@@ -486,7 +479,17 @@ impl Redis {
             return self.mismatch(reach, id, "something else than the end of a subscription");
         }
         let ask = self.hub(pool).asked.pop_front().expect("it is the first");
+        let is_elsewhere = ask.kind == Kind::Shard && self.is_elsewhere(reach, id, reply);
         match ask.client {
+            // It looks at its request again, and finds the other node.
+            Some((id, number)) if is_elsewhere && self.is_subscribing(id, number) => {
+                self.go_on_listening(id);
+            }
+            None if is_elsewhere => {
+                let service = self.pools[pool].key.service;
+                let cluster = self.cluster_of(service);
+                self.move_topics(reach, cluster.expect("it is a node of one"));
+            }
             Some((id, number)) => self.refuse_subscription(reach, id, number, reply),
             // It had been theirs, and is not allowed any more: a node closes their connections.
             None => {

@@ -6,6 +6,7 @@
 //! way to others). Invariant: every request sent has exactly one expectation in the pipe, in order,
 //! until its last reply came back.
 
+pub mod cluster;
 pub mod connect;
 pub mod count;
 pub mod failure;
@@ -13,12 +14,14 @@ pub mod hub;
 pub mod lease;
 pub mod pool;
 pub mod replies;
+pub mod resettle;
 pub mod room;
 
 use std::collections::VecDeque;
 
 use manifold_protocols::redis::resp::reply::Finder;
 
+use crate::event::Address;
 use crate::ids::{ClientId, ConnId, PoolId, ServiceId};
 use crate::time::Instant;
 
@@ -35,6 +38,8 @@ pub struct Upstream {
     pub pool: PoolId,
     /// What it is used for there.
     pub post: Post,
+    /// Where it leads, if that is not what is configured.
+    pub address: Option<Address>,
     /// Its number at the node, for those that are leased.
     pub number: Option<u64>,
     /// It was in its database before it logged in.
@@ -147,6 +152,10 @@ pub enum Own {
     Info,
     /// A subscription, or its end, for whom the hub knows.
     Subscription,
+    /// CLUSTER SLOTS: who has which.
+    Slots,
+    /// ASKING, before what a node does for a slot that is on its way to it.
+    Asking,
 }
 
 /// What a request does, as far as retries and leases have to know.
@@ -197,6 +206,7 @@ impl Upstream {
             service,
             pool,
             post,
+            address: None,
             number: None,
             has_selected: false,
             state: State::Connecting,

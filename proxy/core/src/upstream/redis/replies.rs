@@ -139,6 +139,16 @@ impl Redis {
                 len,
                 is_mute,
             } => {
+                let is_error = matches!(reply.first(), Some(b'-'));
+                if is_error
+                    && self
+                        .clients
+                        .get(client)
+                        .is_some_and(|it| it.branch.is_some())
+                    && self.is_sent_away(reach, client, reply, id)
+                {
+                    return self.end_reply(reach, id, Outcome::Failed);
+                }
                 if let Some(client) = self.clients.get(client) {
                     match head.effect {
                         Effect::Hello => super::lease::rename(reply, client.number),
@@ -306,8 +316,14 @@ fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
 }
 
 /// Errors after which there is certainly no transaction.
-const ENDS: [&[u8]; 3] = [
+const ENDS: [&[u8]; 8] = [
     b"-EXECABORT",
+    // What a node of a cluster says that finds out where the keys are, or are not.
+    b"-MOVED",
+    b"-ASK",
+    b"-TRYAGAIN",
+    b"-CLUSTERDOWN",
+    b"-CROSSSLOT",
     b"-ERR EXEC without MULTI",
     b"-ERR DISCARD without MULTI",
 ];

@@ -19,6 +19,22 @@ use crate::upstream::redis::{State, Upstream};
 const TURN_NANOS: u64 = 50_000_000;
 
 impl Redis {
+    /// Whether an upstream can be closed without anybody's loss.
+    pub(crate) fn may_close(&self, id: UpstreamId) -> bool {
+        let upstream = &self.upstreams[id];
+        let is_hub = upstream.post == Post::Hub;
+        let hub = self.pools[upstream.pool].hub.as_ref();
+        upstream.is_idle() && !(is_hub && hub.is_some_and(|hub| hub.is_used()))
+    }
+
+    /// Whether a hub leaves an upstream for commands.
+    pub(crate) fn may_subscribe(&self, reach: &Reach<'_>, service: ServiceId) -> bool {
+        let mut upstreams = self.upstreams.iter();
+        let has_lane =
+            upstreams.any(|(_, one)| one.service == service && matches!(one.post, Post::Lane(_)));
+        reach.service(service).permits.free() > u32::from(!has_lane)
+    }
+
     /// Makes an upstream end so that this pool gets its permit.
     pub(crate) fn make_room(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
         let service = self.pools[pool].key.service;

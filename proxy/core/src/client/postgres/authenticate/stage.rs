@@ -127,6 +127,8 @@ impl Stage {
             users: Arc::new(users),
             permits: Arc::clone(&permits),
             audience: Arc::default(),
+            part_of: None,
+            cluster: None,
         };
         let limits = Limits::default();
         let shard = Shard::new(Settings {

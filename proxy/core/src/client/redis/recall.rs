@@ -1,0 +1,59 @@
+//! Requests that wait at a node that is not theirs any more.
+//!
+//! What has been sent comes back by itself; what waits for an upstream would wait for a node that
+//! may never come back. Invariant: the requests of a branch keep their order.
+
+use crate::client::redis::Waiting;
+use crate::client::redis::spread::Part;
+use crate::ids::{ClientId, ServiceId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+
+impl Redis {
+    /// The map has changed: what waits at a node for a slot that it has no more goes to the one
+    /// that has it.
+    pub(crate) fn recall_all(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
+        let branches = self.clients.iter().filter(|(_, client)| {
+            let part = client.part_at_hand();
+            part.is_some() && self.nodes[client.service.index()].part_of == Some(cluster)
+        });
+        for id in branches.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.recall(reach, id, cluster);
+        }
+    }
+
+    fn recall(&mut self, reach: &mut Reach<'_>, id: ClientId, cluster: ServiceId) {
+        let map = self.map(cluster);
+        let client = &self.clients[id];
+        let node = client.service;
+        let branch = client.branch.as_ref().expect("it is a branch");
+        let sent = client.unanswered() as usize;
+        let is_elsewhere = |part: &Part| {
+            let owner = part
+                .slot
+                .map_or(part.node.or(map.home()), |slot| map.owner(slot));
+            owner.is_some() && owner != Some(node)
+        };
+        let is_free = client.lease.is_none();
+        if !is_free || !branch.parts.iter().skip(sent).any(is_elsewhere) {
+            return;
+        }
+        let front = branch.front;
+        let pool = client.pool;
+        let client = &mut self.clients[id];
+        let unparsed = client.input.unparsed().len();
+        client.input.consume(unparsed);
+        client.finder = Default::default();
+        client.waiting = Waiting::No;
+        let branch = client.branch.as_mut().expect("it is a branch");
+        let parts = branch.parts.split_off(sent);
+        let pool = &mut self.pools[pool];
+        pool.lease_queue.retain(|&one| one != id);
+        for pipes in &mut pool.lanes {
+            pipes.waiting.retain(|&one| one != id);
+        }
+        for part in parts {
+            self.send_by_map(reach, front, part);
+        }
+    }
+}
