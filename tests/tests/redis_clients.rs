@@ -1,5 +1,5 @@
 //! Real Redis clients: redis-py in both versions of the protocol, ioredis, redis-cli and
-//! redis-benchmark.
+//! redis-benchmark; and before a cluster, the cluster clients of the first two.
 //!
 //! Each runs a suite of its own (tests/clients) direct and through the proxy on each driver, with
 //! several copies at once. A suite that fails shows its output.
@@ -11,7 +11,7 @@ use std::thread;
 
 use manifold_tests::harness::node::cache;
 use manifold_tests::harness::process::run;
-use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisNode};
+use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisCluster, RedisNode};
 
 /// A file of the client suites.
 fn suite(name: &str) -> PathBuf {
@@ -86,6 +86,54 @@ fn serves_ioredis() {
     everywhere(3, |port, prefix| {
         let mut node = in_time(Path::new("node"));
         node.arg(suite("redis_suite.js"));
+        node.arg(port.to_string()).arg(prefix);
+        node
+    });
+}
+
+/// Runs several copies of a client at once, before a cluster, through a proxy on each driver.
+fn before_a_cluster(copies: usize, make: impl Fn(u16, &str) -> Command + Sync) {
+    let cluster = RedisCluster::start(0, &[]);
+    for driver in Driver::ALL {
+        let options = ProxyOptions {
+            driver,
+            connections_max: 12,
+            ..ProxyOptions::default()
+        };
+        let proxy = Proxy::start_before(&cluster.upstream(), &options);
+        let name = driver.name().replace(' ', "");
+        thread::scope(|scope| {
+            for copy in 0..copies {
+                let (make, port, name) = (&make, proxy.port(), &name);
+                scope.spawn(move || run(&mut make(port, &format!("{name}{copy}"))));
+            }
+        });
+        let log = proxy.log();
+        assert!(!log.contains("panicked"), "{name}: {log}");
+        let mismatches = proxy.counter("manifold_mismatches_total");
+        assert_eq!(mismatches, 0, "{name}: {log}");
+    }
+}
+
+#[test]
+fn serves_the_cluster_client_of_redis_py_in_both_versions() {
+    install();
+    for version in ["2", "3"] {
+        before_a_cluster(2, |port, prefix| {
+            let mut python = in_time(&cache().join("python/bin/python"));
+            python.arg(suite("redis_cluster_suite.py"));
+            python.arg(port.to_string()).args([version, prefix]);
+            python
+        });
+    }
+}
+
+#[test]
+fn serves_the_cluster_client_of_ioredis() {
+    install();
+    before_a_cluster(2, |port, prefix| {
+        let mut node = in_time(Path::new("node"));
+        node.arg(suite("redis_cluster_suite.js"));
         node.arg(port.to_string()).arg(prefix);
         node
     });
