@@ -3,6 +3,8 @@
 //! Greetings are answered as a node answers them; what else the proxy asks waits until the test
 //! says something. Bytes are shown with spaces for line ends. Knows no command.
 
+use core::net::SocketAddr;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,10 +13,11 @@ use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
 use crate::audience::Audience;
 use crate::auth::{Auth, Users};
-use crate::event::{Address, Event, Operation, Peer, Socket};
+use crate::event::{Address, Event, Failure, Operation, Peer, Socket};
 use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
 use crate::limits::Limits;
 use crate::permits::Permits;
+use crate::roster::Roster;
 use crate::shard::{Settings, Shard};
 use crate::time::Instant;
 use crate::topology::{Protocol, Service, Target};
@@ -27,18 +30,30 @@ pub(crate) struct Stage {
     upstreams: Vec<Side>,
     /// Sends to clients that do not read.
     held: BTreeMap<ConnId, Vec<u8>>,
+    /// What every node answers to CLUSTER SLOTS: the last slot of each port, in their order.
+    map: Vec<(u16, u16)>,
+    /// Nodes that take no connections.
+    dead: Vec<u16>,
+    /// How often the map has been asked for.
+    maps_asked: usize,
+    /// Things that nodes were asked.
+    asked: usize,
 }
 
 /// One connection as the other side sees it.
 #[derive(Default)]
 struct Side {
     conn: Option<ConnId>,
+    /// The port of the node that it leads to.
+    port: u16,
     /// What came and nobody has asked about.
     got: Vec<u8>,
     finder: Finder,
     reads: bool,
     /// It has been asked for a subscription.
     is_hub: bool,
+    /// When something else than a greeting came last, as a count of such things.
+    asked_at: usize,
     is_closed: bool,
 }
 
@@ -56,11 +71,28 @@ impl Stage {
 
     /// A shard with these limits, beside others.
     pub fn with(limits: Limits, connections_max: u32, shared: &Shared) -> Self {
+        Self::of(limits, connections_max, shared, false)
+    }
+
+    /// A shard before a cluster of three nodes, on ports 7001 to 7003, that every client finds on
+    /// 127.0.0.1:6380.
+    pub fn before_cluster(limits: Limits) -> Self {
+        let mut stage = Self::of(limits, 4, &Shared::default(), true);
+        stage.map = vec![(5460, 7001), (10_922, 7002), (16_383, 7003)];
+        stage
+    }
+
+    fn of(limits: Limits, connections_max: u32, shared: &Shared, is_cluster: bool) -> Self {
+        let announced = Some(SocketAddr::from(([127, 0, 0, 1], 6380)));
+        let target = match is_cluster {
+            true => Address::Ip(SocketAddr::from(([127, 0, 0, 1], 7001))),
+            false => Address::Unix("node".into()),
+        };
         let service = Service {
             id: ServiceId(0),
             name: "cache".into(),
             listeners: vec![ListenerId(0)],
-            target: Target::Address(Address::Unix("node".into())),
+            target: Target::Address(target),
             protocol: Protocol::Redis,
             is_admin: false,
             auth: Auth::Relay,
@@ -68,7 +100,7 @@ impl Stage {
             permits: Arc::new(Permits::new(connections_max)),
             audience: Arc::new(shared.audience.share()),
             part_of: None,
-            cluster: None,
+            cluster: is_cluster.then(|| Arc::new(Roster::new(connections_max, announced))),
         };
         let shard = Shard::new(Settings {
             id: ShardId(0),
@@ -83,7 +115,61 @@ impl Stage {
             clients: Vec::new(),
             upstreams: Vec::new(),
             held: BTreeMap::new(),
+            map: Vec::new(),
+            dead: Vec::new(),
+            maps_asked: 0,
+            asked: 0,
         }
+    }
+
+    /// Slots up to the first number are the node's on the second from now on; and so on.
+    pub fn set_map(&mut self, map: &[(u16, u16)]) {
+        self.map = map.to_vec();
+    }
+
+    /// How often the map has been asked for.
+    pub fn maps_asked(&self) -> usize {
+        self.maps_asked
+    }
+
+    /// A node dies: it closes its connections and takes no others.
+    pub fn kill(&mut self, port: u16) {
+        self.dead.push(port);
+        for place in 0..self.upstreams.len() {
+            let side = &self.upstreams[place];
+            if side.port == port && side.conn.is_some() {
+                self.lose(place);
+            }
+        }
+    }
+
+    /// What the node on a port was asked since it was looked at last, on whatever connection.
+    pub fn asked_at(&mut self, port: u16) -> String {
+        let places = 0..self.upstreams.len();
+        let at_port: Vec<_> = places
+            .filter(|&it| self.upstreams[it].port == port)
+            .collect();
+        let asked = at_port.into_iter().map(|place| self.asked(place));
+        let asked: Vec<_> = asked.filter(|asked| !asked.is_empty()).collect();
+        asked.join(" | ")
+    }
+
+    /// The node on a port says something, on the connection on which it was asked last.
+    pub fn say_at(&mut self, port: u16, text: &str) {
+        self.say(self.asked_last_at(port), text);
+    }
+
+    /// The node on a port refuses, in one line.
+    pub fn refuse_at(&mut self, port: u16, line: &str) {
+        let line = format!("-{line}\r\n");
+        self.say_raw(self.asked_last_at(port), line.as_bytes());
+    }
+
+    fn asked_last_at(&self, port: u16) -> usize {
+        let asked = |(_, side): &(usize, &Side)| side.port == port && side.conn.is_some();
+        let sides = self.upstreams.iter().enumerate().filter(asked);
+        let last = sides.max_by_key(|(_, side)| side.asked_at);
+        last.expect("it was asked").0
     }
 
     /// A client comes; says its place.
@@ -115,6 +201,14 @@ impl Stage {
         let words: Vec<_> = words.split(' ').map(str::as_bytes).collect();
         let mut bytes = Vec::new();
         write_request(&mut bytes, words.into_iter());
+        let conn = self.clients[place].conn.expect("it is connected");
+        let bytes = bytes.as_mut_slice();
+        self.handle(Event::Received { conn, bytes });
+    }
+
+    /// A client sends bytes, with spaces for line ends.
+    pub fn send_raw(&mut self, place: usize, text: &str) {
+        let mut bytes = (text.replace(' ', "\r\n") + "\r\n").into_bytes();
         let conn = self.clients[place].conn.expect("it is connected");
         let bytes = bytes.as_mut_slice();
         self.handle(Event::Received { conn, bytes });
@@ -246,12 +340,24 @@ impl Stage {
             Operation::Adopt { conn, socket } => {
                 self.clients[socket.0 as usize].conn = Some(conn);
             }
-            Operation::Connect { conn, .. } => {
+            Operation::Connect { conn, address } => {
+                let port = match address {
+                    Address::Ip(address) => address.port(),
+                    Address::Unix(_) => 0,
+                };
                 self.upstreams.push(Side {
                     conn: Some(conn),
+                    port,
                     ..Side::default()
                 });
-                self.shard.handle_event(self.now, Event::Connected { conn });
+                let event = match self.dead.contains(&port) {
+                    true => Event::Failed {
+                        conn,
+                        failure: Failure::Refused,
+                    },
+                    false => Event::Connected { conn },
+                };
+                self.shard.handle_event(self.now, event);
             }
             Operation::Send { conn, buffer } => self.take(conn, buffer),
             Operation::Close { conn } => {
@@ -293,7 +399,12 @@ impl Stage {
             return;
         };
         upstream.got.extend_from_slice(&bytes);
-        let mut greeted = greeting_of(upstream);
+        let (mut greeted, maps_asked) = greeting_of(upstream, &self.map);
+        self.maps_asked += maps_asked;
+        if !upstream.got.is_empty() {
+            self.asked += 1;
+            upstream.asked_at = self.asked;
+        }
         if !greeted.is_empty() {
             let bytes = greeted.as_mut_slice();
             let event = Event::Received { conn, bytes };
@@ -302,9 +413,12 @@ impl Stage {
     }
 }
 
-/// Takes greetings out of what the node was asked, and answers them.
-fn greeting_of(upstream: &mut Side) -> Vec<u8> {
+/// Takes greetings out of what the node was asked, and answers them; and questions for the map,
+/// which are counted.
+fn greeting_of(upstream: &mut Side, map: &[(u16, u16)]) -> (Vec<u8>, usize) {
     let mut answers = Vec::new();
+    let mut maps_asked = 0;
+    let slots = slots_of(map);
     let mut at = 0;
     while let Ok(Found::Whole { len, .. }) = upstream.finder.find(&upstream.got[at..], 1 << 20) {
         let request = &upstream.got[at..at + len];
@@ -314,6 +428,10 @@ fn greeting_of(upstream: &mut Side) -> Vec<u8> {
             Some(b"HELLO") => b"%1\r\n$2\r\nid\r\n:7\r\n",
             Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",
             Some(b"COMMAND") => b"-ERR not here\r\n",
+            Some(b"CLUSTER") => {
+                maps_asked += 1;
+                &slots
+            }
             _ => b"",
         };
         if answer.is_empty() {
@@ -323,7 +441,20 @@ fn greeting_of(upstream: &mut Side) -> Vec<u8> {
             answers.extend_from_slice(answer);
         }
     }
-    answers
+    (answers, maps_asked)
+}
+
+/// What a node answers to CLUSTER SLOTS.
+fn slots_of(map: &[(u16, u16)]) -> Vec<u8> {
+    let mut slots = format!("*{}\r\n", map.len());
+    let mut first = 0;
+    for (last, port) in map {
+        let range = format!("*3\r\n:{first}\r\n:{last}\r\n");
+        let node = format!("*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$2\r\nid\r\n");
+        slots += &(range + &node);
+        first = last + 1;
+    }
+    slots.into_bytes()
 }
 
 fn shown(bytes: &[u8]) -> String {

@@ -561,3 +561,6 @@ impl Redis {
         self.doomed.push(front);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ use crate::redis::Redis;
 pub struct Held {
     /// Its node, once that is known.
     node: Option<ServiceId>,
+    /// The node has begun it, so that what follows is queued and not run.
+    is_open: bool,
     /// What is to be queued there first.
     requests: Vec<Box<[u8]>>,
     /// It has a key of another node: it will be refused as a whole.
@@ -87,6 +89,8 @@ impl Redis {
             self.dispatch(reach, id, part, node);
             let held = Held {
                 node: Some(node),
+                // The client hears itself whether the node does.
+                is_open: true,
                 ..Held::default()
             };
             self.clients[id].spread().held = Some(Box::new(held));
@@ -252,6 +256,13 @@ impl Redis {
             self.answer(reach, id, asked.len, errors::SLOT_NOT_SERVED);
             return Turn::Next;
         };
+        if !self.held(id).is_open {
+            self.clients[id].waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
+        for request in core::mem::take(&mut self.held(id).requests) {
+            self.send_own(reach, id, &request, node);
+        }
         let branch = self.clients[id].spread().branch(node);
         let branch = branch.and_then(|branch| self.clients.get(branch));
         if branch.is_some_and(|it| it.input.unparsed().len() > reach.limits.input_high) {
@@ -281,12 +292,8 @@ impl Redis {
         };
         let held = self.held(id);
         held.node = Some(node);
-        let requests = core::mem::take(&mut held.requests);
         self.clients[id].spread().bound = Some(node);
         self.send_own(reach, id, MULTI, node);
-        for request in requests {
-            self.send_own(reach, id, &request, node);
-        }
         Some(node)
     }
 
@@ -351,8 +358,10 @@ impl Redis {
         self.clients[front].spread().out -= 1;
         let is_multi = part.request.as_deref() == Some(MULTI);
         if is_multi && part.kept != OK {
-            // What follows would run one by one.
+            // What the client believes to be queued would run one by one.
             self.doomed.push(front);
+        } else if is_multi && let Some(held) = &mut self.clients[front].spread().held {
+            held.is_open = true;
         }
     }
 }
