@@ -216,6 +216,86 @@ fn waits_for_a_node_that_is_restarted() {
 }
 
 #[test]
+fn waits_while_a_node_loads_its_data() {
+    for driver in Driver::ALL {
+        // Loading 6000 keys takes two seconds, in which the node answers that it is not ready.
+        let settings = ["appendonly yes", "appendfsync always", "key-load-delay 300"];
+        let node = RedisNode::start(&RedisOptions::with(&settings));
+        let proxy = Proxy::start_before_redis(&node, &options(driver));
+        let mut clients: Vec<_> = (0..20)
+            .map(|_| Resp::open(proxy.address()).expect("accepted"))
+            .collect();
+        let mut filler = String::from("MSET n 0");
+        (0..6000).for_each(|key| filler.push_str(&format!(" key{key} 1")));
+        clients[0].expect(&filler, "+OK\r\n");
+        for key in 0..6000 {
+            clients[0].send(&command(&format!("APPEND key{key} 2")));
+        }
+        (0..6000).for_each(|_| assert_eq!(shown(&clients[0].reply()), shown(b":2\r\n")));
+        node.crash();
+        thread::scope(|scope| {
+            scope.spawn(|| node.launch());
+            for (number, client) in clients.iter_mut().enumerate() {
+                let line = ["INCR n", "GET n", "SELECT 2", "HELLO 3", "KEYS none"][number % 5];
+                let reply = client.ask(line);
+                assert!(!reply.starts_with(b"-"), "{line}: {}", shown(&reply));
+            }
+        });
+        node.direct().expect("GET n", "$1\r\n4\r\n");
+    }
+}
+
+#[test]
+fn closes_sessions_that_their_node_does_not_let_in_any_more() {
+    for driver in Driver::ALL {
+        let users = [
+            "user app on >one ~* &* +@all",
+            "user other on >two ~* &* +@all",
+        ];
+        let node = RedisNode::start(&RedisOptions::with(&users));
+        let proxy = Proxy::start_before_redis(&node, &options(driver));
+        let open = |login: &str| {
+            let mut resp = Resp::open(proxy.address()).expect("accepted");
+            resp.expect(login, "+OK\r\n");
+            resp
+        };
+        let [mut first, mut second] = [open("AUTH app one"), open("AUTH app one")];
+        let mut other = open("AUTH other two");
+        let mut nobody = open("SET a 1");
+        first.expect("GET a", "$1\r\n1\r\n");
+        let mut direct = node.direct();
+        direct.expect("ACL SETUSER app resetpass >new", "+OK\r\n");
+        // Who is logged in stays so, until its connection is lost.
+        second.expect("GET a", "$1\r\n1\r\n");
+        direct.ask("CLIENT KILL TYPE normal SKIPME yes");
+        first.send(&command("GET a"));
+        assert!(
+            first.has_ended(Duration::from_secs(5)),
+            "its password is old"
+        );
+        second.send(&command("BLPOP list 0"));
+        assert!(
+            second.has_ended(Duration::from_secs(5)),
+            "its password is old"
+        );
+        other.expect("GET a", "$1\r\n1\r\n");
+        nobody.expect("GET a", "$1\r\n1\r\n");
+        open("AUTH app new").expect("GET a", "$1\r\n1\r\n");
+        assert!(proxy.log().contains("log in again"), "{}", proxy.log());
+        direct.expect("CONFIG SET requirepass secret", "+OK\r\n");
+        nobody.expect("GET a", "$1\r\n1\r\n");
+        direct.ask("CLIENT KILL TYPE normal SKIPME yes");
+        nobody.send(&command("GET a"));
+        assert!(
+            nobody.has_ended(Duration::from_secs(5)),
+            "it has no password"
+        );
+        other.expect("GET a", "$1\r\n1\r\n");
+        open("AUTH secret").expect("GET a", "$1\r\n1\r\n");
+    }
+}
+
+#[test]
 fn goes_on_when_a_node_that_hangs_does() {
     for driver in Driver::ALL {
         let node = RedisNode::plain();

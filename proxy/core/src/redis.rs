@@ -56,8 +56,8 @@ pub(crate) struct Node {
     pub cluster: Option<Box<Cluster>>,
     /// The upstream on which it is asked for them, or was.
     pub is_asked_on: Option<UpstreamId>,
-    /// It wants a password from everybody, as far as is known.
-    pub is_locked: bool,
+    /// Whether it wants a password from everybody; none as long as it has not said.
+    pub lock: Option<bool>,
     /// Attempts to connect that failed since the last that succeeded.
     pub failures: u32,
     /// When the failing began.
@@ -78,7 +78,7 @@ impl Node {
             part_of,
             cluster: None,
             is_asked_on: None,
-            is_locked: false,
+            lock: None,
             failures: 0,
             failing_since: None,
             retry_at: Instant(0),

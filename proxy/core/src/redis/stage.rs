@@ -38,6 +38,8 @@ pub(crate) struct Stage {
     maps_asked: usize,
     /// Things that nodes were asked.
     asked: usize,
+    /// The node has not loaded its data.
+    pub is_loading: bool,
 }
 
 /// One connection as the other side sees it.
@@ -54,6 +56,8 @@ struct Side {
     is_hub: bool,
     /// When something else than a greeting came last, as a count of such things.
     asked_at: usize,
+    /// The next PING ends a greeting.
+    is_greeting: bool,
     is_closed: bool,
 }
 
@@ -119,6 +123,7 @@ impl Stage {
             dead: Vec::new(),
             maps_asked: 0,
             asked: 0,
+            is_loading: false,
         }
     }
 
@@ -399,7 +404,11 @@ impl Stage {
             return;
         };
         upstream.got.extend_from_slice(&bytes);
-        let (mut greeted, maps_asked) = greeting_of(upstream, &self.map);
+        let ready: &[u8] = match self.is_loading {
+            true => b"-LOADING not yet\r\n",
+            false => b"+PONG\r\n",
+        };
+        let (mut greeted, maps_asked) = greeting_of(upstream, &self.map, ready);
         self.maps_asked += maps_asked;
         if !upstream.got.is_empty() {
             self.asked += 1;
@@ -414,8 +423,8 @@ impl Stage {
 }
 
 /// Takes greetings out of what the node was asked, and answers them; and questions for the map,
-/// which are counted.
-fn greeting_of(upstream: &mut Side, map: &[(u16, u16)]) -> (Vec<u8>, usize) {
+/// which are counted. `ready` is the answer to the end of a greeting.
+fn greeting_of(upstream: &mut Side, map: &[(u16, u16)], ready: &[u8]) -> (Vec<u8>, usize) {
     let mut answers = Vec::new();
     let mut maps_asked = 0;
     let slots = slots_of(map);
@@ -424,7 +433,10 @@ fn greeting_of(upstream: &mut Side, map: &[(u16, u16)]) -> (Vec<u8>, usize) {
         let request = &upstream.got[at..at + len];
         let name = Arguments::of(request).next();
         upstream.is_hub |= name.is_some_and(|name| name.ends_with(b"subscribe"));
+        let is_end = upstream.is_greeting && name == Some(b"PING");
+        upstream.is_greeting = name == Some(b"CLIENT");
         let answer: &[u8] = match name {
+            Some(b"PING") if is_end => ready,
             Some(b"HELLO") => b"%1\r\n$2\r\nid\r\n:7\r\n",
             Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",
             Some(b"COMMAND") => b"-ERR not here\r\n",

@@ -140,7 +140,7 @@ impl Redis {
         if self.map(service).is_known() {
             return None;
         }
-        if self.nodes[service.index()].is_locked && self.key_of(id).login.is_none() {
+        if self.nodes[service.index()].lock == Some(true) && self.key_of(id).login.is_none() {
             let found = self.next_len(id)?;
             self.answer(reach, id, found, errors::LOCKED);
             return Some(Turn::Next);

@@ -92,7 +92,7 @@ impl Redis {
         let client = &self.clients[id];
         let request = client.input.unparsed()[..len].to_vec();
         let words: Vec<&[u8]> = Arguments::of(&request).collect();
-        let is_locked = self.nodes[client.service.index()].is_locked;
+        let is_locked = self.nodes[client.service.index()].lock == Some(true);
         if let Some(change) = Change::of(command) {
             return self.take_subscription(reach, id, len, change, &words);
         }

@@ -77,7 +77,7 @@ impl Redis {
         }
         let client = &self.clients[id];
         let service = client.service;
-        if self.nodes[service.index()].is_locked && self.key_of(id).login.is_none() {
+        if self.nodes[service.index()].lock == Some(true) && self.key_of(id).login.is_none() {
             self.answer(reach, id, asked.len, errors::LOCKED);
             return Turn::Next;
         }

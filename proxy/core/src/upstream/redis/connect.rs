@@ -17,7 +17,8 @@ use crate::redis::{Redis, RedisTimer};
 use crate::shard::Timer;
 use crate::time::Instant;
 use crate::topology::Target;
-use crate::upstream::redis::pool::{Lane, Post, Version};
+use crate::upstream::redis::pool::{Post, Version};
+use crate::upstream::redis::refusal::is_loading;
 use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
 
 /// The name that the node's CLIENT LIST shows for our connections.
@@ -127,7 +128,7 @@ impl Redis {
         self.greet(reach, id);
     }
 
-    /// Writes the greeting. Its last part is the name, whose reply makes the upstream ready.
+    /// Writes the greeting. The answer to its PING makes the upstream ready.
     pub(crate) fn greet(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
         let key = self.pools[self.upstreams[id].pool].key.clone();
         let mut login: Vec<&[u8]> = Vec::new();
@@ -158,6 +159,7 @@ impl Redis {
             self.ask(reach, id, Own::Id, &[b"CLIENT", b"ID"]);
         }
         self.ask(reach, id, Own::Name, &[b"CLIENT", b"SETNAME", NAME]);
+        self.ask(reach, id, Own::Ready, &[b"PING"]);
         let node = &mut self.nodes[key.service.index()];
         if node.is_asked_on.is_none() && node.part_of.is_none() {
             node.is_asked_on = Some(id);
@@ -201,11 +203,15 @@ impl Redis {
             Own::Name => {
                 let upstream = &self.upstreams[id];
                 if self.pools[upstream.pool].key.login.is_none() {
-                    let node = &mut self.nodes[upstream.service.index()];
-                    node.is_locked = reply.starts_with(b"-NOAUTH");
+                    let is_locked = reply.starts_with(b"-NOAUTH");
+                    self.note_lock(reach, upstream.service, is_locked);
                 }
-                self.handle_ready(reach, id);
             }
+            // What else it may say is for those who ask: a password is missing, a script runs.
+            Own::Ready if is_loading(reply) => {
+                self.handle_upstream_down(reach, id, "it is loading its data");
+            }
+            Own::Ready => self.handle_ready(reach, id),
             Own::Id => self.upstreams[id].number = read_number(reply),
             Own::Ping | Own::Poison | Own::Asking => {}
             Own::Slots => self.handle_slots(reach, id, reply),
@@ -216,6 +222,31 @@ impl Redis {
             }
             Own::Reset => self.greet(reach, id),
             Own::Subscription => self.handle_hub_reply(reach, id, reply),
+        }
+    }
+
+    /// Whether the node wants a password from everybody. When it begins to, those who came without
+    /// one have lost what only their connection had; they are told so by its end.
+    fn note_lock(&mut self, reach: &mut Reach<'_>, service: ServiceId, is_locked: bool) {
+        let node = &mut self.nodes[service.index()];
+        let was_open = node.lock.replace(is_locked) == Some(false);
+        if !was_open || !is_locked {
+            return;
+        }
+        let name = &reach.service(service).name;
+        let text = format!(
+            "service \"{name}\": its node wants a password now; sessions without one are closed"
+        );
+        reach.log(Level::Warn, text);
+        let whole = self.nodes[service.index()].part_of.unwrap_or(service);
+        let pools = &self.pools;
+        let all = self.clients.iter().filter(|(_, client)| {
+            let key = &pools[client.pool].key;
+            key.service == whole && key.login.is_none()
+        });
+        let all: Vec<_> = all.map(|(id, _)| id).collect();
+        for id in all {
+            self.end_client(reach, id);
         }
     }
 
@@ -260,10 +291,11 @@ impl Redis {
     }
 
     /// The node does not let us in, and says why: that is the answer for everybody who waits to get
-    /// in there.
+    /// in there. Who was in is told what a node that lets nobody go on tells it, so that it logs in
+    /// again: a password has been changed, a user is gone.
     fn handle_refusal(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
         let (pool_id, post) = (self.upstreams[id].pool, self.upstreams[id].post);
-        if reply.starts_with(b"-ERR max number of clients") || reply.starts_with(b"-LOADING") {
+        if reply.starts_with(b"-ERR max number of clients") || is_loading(reply) {
             self.handle_upstream_down(reach, id, "it takes no more connections");
             return;
         }
@@ -271,17 +303,39 @@ impl Redis {
         self.close_upstream(reach, id);
         if let Some(pool) = self.pools.get_mut(pool_id) {
             let movers = core::mem::take(&mut pool.movers);
-            let lanes = [Lane::Fast, Lane::Slow]
-                .map(|lane| core::mem::take(&mut pool.lanes[lane as usize].waiting));
-            let leases = core::mem::take(&mut pool.lease_queue);
             for client in movers {
                 self.refuse_move(reach, client, &reply);
             }
-            for client in lanes.into_iter().flatten().chain(leases) {
-                self.answer_next(reach, client, &reply);
-            }
+            self.end_waiting(reach, pool_id, &reply);
         }
         self.refuse_hub(reach, pool_id, post, &reply);
+    }
+
+    /// Ends the sessions of a pool that wait for an upstream, because none is to be had.
+    fn end_waiting(&mut self, reach: &mut Reach<'_>, pool_id: PoolId, reply: &[u8]) {
+        let Some(pool) = self.pools.get_mut(pool_id) else {
+            return;
+        };
+        let service = pool.key.service;
+        let mut all: Vec<_> = pool.lease_queue.drain(..).collect();
+        for pipes in &mut pool.lanes {
+            all.extend(pipes.waiting.drain(..));
+            all.extend(pipes.resends.drain(..).map(|resend| resend.client));
+        }
+        all.retain(|&id| self.clients.get(id).is_some());
+        if all.is_empty() {
+            return;
+        }
+        let name = &reach.service(service).name;
+        let why = String::from_utf8_lossy(reply.trim_ascii_end());
+        let text = format!(
+            "service \"{name}\": its node does not let in any more who was logged in, and says \
+             \"{why}\"; sessions are closed, so that they log in again"
+        );
+        reach.log(Level::Warn, text);
+        for client in all {
+            self.end_client(reach, client);
+        }
     }
 
     /// A connection to the node could not be had. The next attempt waits, longer each time.

@@ -2,8 +2,8 @@
 //!
 //! The files beside this one: `pool` (who may use which), `connect` (until it is ready), `replies`
 //! (what comes back), `lease` (when it is one client's alone), `hub` (what it is subscribed to for
-//! many), `count` (how many listen), `failure` (who is retried when it is lost), `room` (who gives
-//! way to others). Invariant: every request sent has exactly one expectation in the pipe, in order,
+//! many), `count` (how many listen), `failure` (who is retried when it is lost), `refusal` (who
+//! asks again because the node was not ready), `room` (who gives way to others). Invariant: every request sent has exactly one expectation in the pipe, in order,
 //! until its last reply came back.
 
 pub mod cluster;
@@ -13,6 +13,7 @@ pub mod failure;
 pub mod hub;
 pub mod lease;
 pub mod pool;
+pub mod refusal;
 pub mod replies;
 pub mod resettle;
 pub mod room;
@@ -144,6 +145,8 @@ pub enum Own {
     Id,
     /// RESET, before somebody else may use the upstream.
     Reset,
+    /// PING at the end of a greeting: whether the node serves yet what it loads when it starts.
+    Ready,
     /// PING, so that what WAIT waits for is everything up to now.
     Ping,
     /// What no node knows, so that a transaction does not run without what was not let through.

@@ -157,6 +157,9 @@ impl Redis {
                         _ => {}
                     }
                 }
+                if self.is_worth_another_try(id, &head, reply) {
+                    return self.ask_later(reach, id);
+                }
                 if !is_mute {
                     self.deliver(reach, client, number, reply);
                 }
