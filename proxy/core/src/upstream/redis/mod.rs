@@ -3,8 +3,9 @@
 //! The files beside this one: `pool` (who may use which), `connect` (until it is ready), `replies`
 //! (what comes back), `lease` (when it is one client's alone), `hub` (what it is subscribed to for
 //! many), `count` (how many listen), `failure` (who is retried when it is lost), `refusal` (who
-//! asks again because the node was not ready), `room` (who gives way to others). Invariant: every request sent has exactly one expectation in the pipe, in order,
-//! until its last reply came back.
+//! asks again because the node was not ready), `room` (who gives way to others), `cluster` (which
+//! node has which slot) and `resettle` (channels that go to another node). Invariant: every request
+//! sent has exactly one expectation in the pipe, in order, until its last reply came back.
 
 pub mod cluster;
 pub mod connect;
