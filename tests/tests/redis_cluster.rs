@@ -272,6 +272,17 @@ fn lets_nobody_wait_behind_who_blocks() {
         }
         let refusal = "-CROSSSLOT Keys in request don't hash to the same slot\r\n";
         client.expect("BLPOP block1 block2 1", refusal);
+        let number = String::from_utf8(waiting.ask("CLIENT ID")).expect("a number");
+        let number = number.trim_start_matches(':').trim();
+        for n in 0..3 {
+            waiting.send(&command(&format!("BLPOP block{on}{n} 30")));
+            let unblocked = wait_for(Duration::from_secs(30), || {
+                let reply = client.ask(&format!("CLIENT UNBLOCK {number}"));
+                (reply == b":1\r\n").then_some(())
+            });
+            assert!(unblocked.is_some(), "it is not found where it is blocked");
+            assert_eq!(waiting.reply(), b"*-1\r\n");
+        }
     });
 }
 
@@ -509,6 +520,37 @@ fn keeps_listening_to_a_channel_whose_slot_goes_to_another_node() {
         assert!(heard.is_some(), "nobody listens at the new node");
         let message = format!("*3\r\n$8\r\nsmessage\r\n{}{}", bulk(channel), bulk("hello"));
         assert_eq!(shown(&listener.reply()), shown(message.as_bytes()));
+        check(&proxy);
+    }
+}
+
+#[test]
+fn lets_nobody_in_without_the_password() {
+    let cluster = RedisCluster::start(0, &[]);
+    for node in &cluster.nodes {
+        node.direct()
+            .expect("CONFIG SET requirepass secret", "+OK\r\n");
+    }
+    for driver in Driver::ALL {
+        let proxy = before(&cluster, driver);
+        let mut client = open(&proxy);
+        let locked = "-NOAUTH Authentication required.\r\n";
+        for key in 0..3 {
+            client.expect(&format!("GET key{key}"), locked);
+        }
+        client.expect("MULTI", locked);
+        let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+        client.expect("AUTH wrong", wrong);
+        client.expect("AUTH secret", "+OK\r\n");
+        for key in 0..30 {
+            client.expect(&format!("SET key{key} {key}"), "+OK\r\n");
+        }
+        let mut other = open(&proxy);
+        for key in 0..30 {
+            other.expect(&format!("GET key{key}"), locked);
+        }
+        other.expect("AUTH default secret", "+OK\r\n");
+        other.expect("GET key7", &bulk("7"));
         check(&proxy);
     }
 }

@@ -4,8 +4,10 @@
 //! Invariant: a request waits as long as an earlier one of its session may still be on its way from
 //! one node to another.
 
+use core::net::SocketAddr;
+
 use manifold_protocols::redis::command::{
-    ClientCommand, Command, Handling, ResponsePolicy, SessionCommand, Table,
+    Class, ClientCommand, Command, Handling, ResponsePolicy, SessionCommand, Table,
 };
 use manifold_protocols::redis::resp::inline::write_request;
 use manifold_protocols::redis::resp::request::Arguments;
@@ -33,6 +35,8 @@ pub(crate) struct Asked {
     pub count: usize,
     /// What it needs.
     pub need: Need,
+    /// What comes back may be what a script says.
+    pub is_scripted: bool,
 }
 
 /// What a node of a cluster says to what changes nothing here.
@@ -56,7 +60,14 @@ impl Redis {
         let name = words.next().unwrap_or_default();
         let command = table.find(name, words.next());
         let command = command.filter(|_| !name.contains(&b'|'));
-        let asked = Asked { len, count, need };
+        // So may what nobody looked at.
+        let is_scripted = command.is_none_or(|it| it.class == Class::Keyed || !it.is_audited);
+        let asked = Asked {
+            len,
+            count,
+            need,
+            is_scripted,
+        };
         if self.is_in_transaction(id) {
             return self.take_in_transaction(reach, id, asked, command);
         }
@@ -252,6 +263,7 @@ impl Redis {
         }
         let mut part = self.take_part(reach, id, asked.len, kind);
         part.slot = slot;
+        part.is_scripted = asked.is_scripted;
         if is_watching {
             part.node = Some(node);
             self.clients[id].spread().bound = Some(node);
@@ -278,6 +290,7 @@ impl Redis {
             node: None,
             kind,
             is_mute: client.take_mute(),
+            is_scripted: false,
             is_asking: false,
             is_stray: false,
             tries: 0,
@@ -302,6 +315,7 @@ impl Redis {
             node: None,
             kind: PartKind::Own,
             is_mute: false,
+            is_scripted: false,
             is_asking: false,
             is_stray: false,
             tries: 0,
@@ -309,6 +323,26 @@ impl Redis {
             verdict: None,
             kept: Vec::new(),
         }
+    }
+
+    /// Sends something else than the session's next request to one node. If this shard does not
+    /// know it, what is there is not blocked any more.
+    pub(crate) fn send_to_node(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        request: &[u8],
+        node: SocketAddr,
+    ) {
+        let cluster = self.clients[id].service;
+        let Some(node) = self.map(cluster).node(node) else {
+            return self.answer(reach, id, len, b":0\r\n");
+        };
+        let mut part = self.take_part(reach, id, len, PartKind::Whole);
+        part.request = Some(request.into());
+        part.node = Some(node);
+        self.dispatch(reach, id, part, node);
     }
 
     /// Sends a request to all nodes that have slots.

@@ -9,11 +9,12 @@ use manifold_protocols::redis::resp::inline::write_bulk;
 
 use crate::audience;
 use crate::client::redis::Lease;
-use crate::client::redis::others::{Filter, Kind};
-use crate::event::Peer;
+use crate::client::redis::others::{AtNode, Filter, Kind};
+use crate::event::{Address, Peer};
 use crate::ids::{ClientId, ServiceId};
 use crate::reach::Reach;
 use crate::redis::Redis;
+use crate::topology::Target;
 use crate::upstream::redis::Effect;
 use crate::upstream::redis::pool::Version;
 
@@ -34,10 +35,17 @@ impl Redis {
     }
 
     /// The node's number for the connection on which a session may be blocked.
-    pub(crate) fn blocked_at(&self, id: ClientId) -> Option<u64> {
+    pub(crate) fn blocked_at(&self, reach: &Reach<'_>, id: ClientId) -> Option<AtNode> {
         let mut all = self.all_of(id).filter_map(|id| self.clients.get(id)?.lease);
         let lease = all.find(|lease| self.is_blocked_on(lease))?;
-        self.upstreams[lease.upstream].number
+        let upstream = &self.upstreams[lease.upstream];
+        let service = reach.service(upstream.service);
+        let node = match (&service.target, service.part_of) {
+            (Target::Address(Address::Ip(address)), Some(_)) => Some(*address),
+            _ => None,
+        };
+        let number = upstream.number?;
+        Some(AtNode { number, node })
     }
 
     /// Whether a session waits for a command that may hold up its connection.
@@ -95,7 +103,7 @@ impl Redis {
         let session = client.session.as_deref();
         let field = |bytes: Option<&[u8]>| bytes.unwrap_or_default().escape_ascii().to_string();
         let is_multi = client.lease.is_some_and(|lease| lease.is_multi);
-        let is_blocked = self.blocked_at(id).is_some();
+        let is_blocked = self.blocked_at(reach, id).is_some();
         let subscriptions = client.subscriptions();
         let listens = |kind: audience::Kind| subscriptions.map_or(0, |it| it.number(kind));
         let flags = match (client.is_subscribed(), is_multi, is_blocked) {

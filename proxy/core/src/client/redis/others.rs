@@ -4,6 +4,7 @@
 //! The shard of the one who asks puts together what the others say; one that does not answer in
 //! time is left out. Invariant: a session sees and touches only those of its own service.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use manifold_protocols::redis::resp::inline::write_request;
@@ -50,8 +51,17 @@ pub struct Finding {
     lines: Vec<(u64, String)>,
     /// How many sessions have ended.
     ended: usize,
-    /// The node's number for the connection that was asked for.
-    at_node: Option<u64>,
+    /// The connection that was asked for, as the node knows it.
+    at_node: Option<AtNode>,
+}
+
+/// A connection as a node knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct AtNode {
+    /// Its number there.
+    pub number: u64,
+    /// Which node, where there are several.
+    pub node: Option<SocketAddr>,
 }
 
 /// A question under way.
@@ -261,11 +271,12 @@ impl Redis {
                     self.drop_client(reach, one);
                 }
                 Question::Blocked(wanted) if number == *wanted => {
-                    finding.at_node = self.blocked_at(one);
+                    finding.at_node = self.blocked_at(reach, one);
                 }
                 Question::Upstream(wanted) if number == *wanted => {
                     let lease = self.clients[one].lease;
-                    finding.at_node = lease.and_then(|it| self.upstreams[it.upstream].number);
+                    let number = lease.and_then(|it| self.upstreams[it.upstream].number);
+                    finding.at_node = number.map(|number| AtNode { number, node: None });
                 }
                 Question::Blocked(_) | Question::Upstream(_) => {}
             }
@@ -343,12 +354,13 @@ impl Redis {
                 }
             }
             Purpose::Redirect { number } => {
-                self.rewrite_redirect(id, len, number, finding.at_node);
+                let at_node = finding.at_node.map(|it| it.number);
+                self.rewrite_redirect(id, len, number, at_node);
                 self.clients_to_pump.push_back(id);
                 return;
             }
             Purpose::Unblock { how } => match finding.at_node {
-                Some(number) => return self.unblock_at(reach, id, len, number, how),
+                Some(it) => return self.unblock_at(reach, id, len, it, how),
                 None => b":0\r\n".to_vec(),
             },
         };
@@ -361,9 +373,17 @@ impl Redis {
         reach: &mut Reach<'_>,
         id: ClientId,
         len: usize,
-        number: u64,
+        blocked: AtNode,
         how: &[u8],
     ) {
+        let number = blocked.number.to_string();
+        let words: [&[u8]; 4] = [b"CLIENT", b"UNBLOCK", number.as_bytes(), how];
+        let mut request = Vec::new();
+        write_request(&mut request, words.into_iter());
+        if let Some(node) = blocked.node {
+            self.clients_to_pump.push_back(id);
+            return self.send_to_node(reach, id, len, &request, node);
+        }
         let pool = self.clients[id].pool;
         self.clients_to_pump.push_back(id);
         let target = match self.clients[id].lease {
@@ -379,10 +399,6 @@ impl Redis {
             self.list_pool(pool);
             return;
         };
-        let number = number.to_string();
-        let words: [&[u8]; 4] = [b"CLIENT", b"UNBLOCK", number.as_bytes(), how];
-        let mut request = Vec::new();
-        write_request(&mut request, words.into_iter());
         self.send_instead(reach, id, target, len, &request, Effect::Write);
     }
 }

@@ -20,6 +20,30 @@ impl Redis {
         for id in branches.map(|(id, _)| id).collect::<Vec<_>>() {
             self.recall(reach, id, cluster);
         }
+        self.leave_nodes(reach, cluster);
+    }
+
+    /// Sessions have nothing more to do with nodes that have no slots any more.
+    fn leave_nodes(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
+        let primaries = self.map(cluster).primaries();
+        let left = self.clients.iter().filter(|(_, client)| {
+            let node = client.service;
+            let is_part = self.nodes[node.index()].part_of == Some(cluster);
+            let is_idle = client.lease.is_none() && client.is_answered() && client.input.is_empty();
+            is_part && is_idle && primaries.iter().all(|(_, one)| *one != node)
+        });
+        let left: Vec<_> = left.map(|(id, client)| (id, client.service)).collect();
+        for (id, node) in left {
+            let front = self.front_of(id);
+            if let Some(spread) = self
+                .clients
+                .get_mut(front)
+                .and_then(|it| it.spread.as_mut())
+            {
+                spread.branches.retain(|(one, _)| *one != node);
+                self.forget_branch(reach, id);
+            }
+        }
     }
 
     fn recall(&mut self, reach: &mut Reach<'_>, id: ClientId, cluster: ServiceId) {

@@ -67,6 +67,8 @@ pub struct Part {
     pub kind: PartKind,
     /// The client does not want the reply.
     pub is_mute: bool,
+    /// What comes back may be what a script says, whatever it looks like.
+    pub is_scripted: bool,
     /// The node is to be told that it may have the key already.
     pub is_asking: bool,
     /// A node has sent it away.
@@ -306,7 +308,8 @@ impl Redis {
         }
         let lease = client.lease;
         let (is_bound, slot) = (part.node.is_some(), part.slot);
-        let Some(verdict) = self.verdict_on(reach, id, reply, from) else {
+        let is_scripted = part.is_scripted;
+        let Some(verdict) = self.verdict_on(reach, id, reply, from, is_scripted) else {
             return false;
         };
         if lease.is_some_and(|lease| lease.is_queueing || lease.is_multi) {
@@ -331,10 +334,21 @@ impl Redis {
         id: ClientId,
         reply: &[u8],
         from: UpstreamId,
+        is_scripted: bool,
     ) -> Option<Verdict> {
         let cluster = self.cluster_of(self.clients[id].service)?;
         let later = || Verdict::Later(reply.into());
         Some(match Refusal::read(reply)? {
+            // A script may say anything. It leads nobody but itself, and only to who is known.
+            Refusal::Moved { place, .. } if is_scripted => {
+                self.doubt_map(cluster);
+                let node = self.known_node_at(cluster, place);
+                node.map_or_else(later, Verdict::Moved)
+            }
+            Refusal::Ask { place, .. } if is_scripted => {
+                let node = self.known_node_at(cluster, place);
+                node.map_or_else(later, Verdict::Ask)
+            }
             Refusal::Moved { slot, place } => {
                 let node = self.node_at(reach, cluster, place, from);
                 self.doubt_map(cluster);
@@ -363,12 +377,10 @@ impl Redis {
     pub(crate) fn lose_part(&mut self, reach: &mut Reach<'_>, id: ClientId, number: u32, len: u32) {
         let branch = self.clients[id].branch.as_mut().expect("it is a branch");
         let part = branch.parts.front_mut().expect("it was asked for");
-        // What began on a connection has ended with it.
-        if part.node.is_none() {
+        if part.node.is_none() || part.slot.is_some() {
             part.verdict = Some(Verdict::Lost);
-        }
-        let is_bound = part.node.is_some();
-        if is_bound {
+        } else {
+            // What began on a connection has ended with it.
             let front = branch.front;
             self.doomed.push(front);
         }
@@ -388,7 +400,7 @@ impl Redis {
             return;
         }
         if matches!(part.kind, PartKind::Unit { .. }) && part.verdict.is_none() {
-            part.verdict = self.verdict_on_unit(reach, id, &part.kept);
+            part.verdict = self.verdict_on_unit(reach, id, &part);
         }
         match part.verdict.take() {
             Some(verdict) => self.follow(reach, front, part, verdict),
@@ -402,10 +414,10 @@ impl Redis {
         &mut self,
         reach: &mut Reach<'_>,
         id: ClientId,
-        replies: &[u8],
+        part: &Part,
     ) -> Option<Verdict> {
         use manifold_protocols::redis::resp::reply::Finder;
-        let mut rest = replies;
+        let mut rest = &part.kept[..];
         let mut reason = None;
         let mut last: &[u8] = b"";
         while !rest.is_empty() {
@@ -417,7 +429,7 @@ impl Redis {
         let reason = reason.filter(|_| !has_run)?;
         // Where it was said: an empty host is the one of the branch's own node.
         let from = self.clients[id].route.map(|route| route.upstream);
-        self.verdict_on(reach, id, reason, from?)
+        self.verdict_on(reach, id, reason, from?, part.is_scripted)
     }
 
     /// A part was sent away, or lost before it ran.
@@ -460,6 +472,9 @@ impl Redis {
         let spread = self.clients[front].spread();
         if part.node.is_some() && spread.bound.is_some() {
             spread.bound = Some(node);
+            if let Some(held) = &mut spread.held {
+                held.move_to(node);
+            }
         }
     }
 
@@ -472,7 +487,10 @@ impl Redis {
             None => part.node.or(map.home()),
         };
         match owner {
-            Some(node) => self.dispatch(reach, front, part, node),
+            Some(node) => {
+                self.rebind(front, &part, node);
+                self.dispatch(reach, front, part, node);
+            }
             None => self.delay(reach, front, part),
         }
     }

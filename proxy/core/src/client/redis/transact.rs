@@ -4,7 +4,7 @@
 //! MULTI is answered as every node answers it, and what needs no key is queued here. Invariant:
 //! nothing of a transaction is sent to a second node.
 
-use manifold_protocols::redis::command::{Command, SessionCommand, Table};
+use manifold_protocols::redis::command::{Class, Command, SessionCommand, Table};
 use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
 use crate::client::redis::aim::{Aim, aim};
@@ -30,6 +30,13 @@ pub struct Held {
     is_crossed: bool,
     /// The slot of its first key.
     slot: Option<u16>,
+}
+
+impl Held {
+    /// It is at another node, because nothing of it has been queued at the one before.
+    pub(crate) fn move_to(&mut self, node: ServiceId) {
+        self.node = Some(node);
+    }
 }
 
 /// Requests that are held back for a transaction whose node is not known, at most.
@@ -101,8 +108,10 @@ impl Redis {
         let unit = find_unit(table, unparsed, self.bulk_bytes_max, is_admin);
         match unit.filter(|_| client.mute != Mute::Next) {
             Some(unit) => {
+                let scripted = has_script(table, &unparsed[..unit.len]);
                 let asked = Asked {
                     len: unit.len,
+                    is_scripted: scripted,
                     ..asked
                 };
                 let kind = PartKind::Unit {
@@ -293,7 +302,11 @@ impl Redis {
         let held = self.held(id);
         held.node = Some(node);
         self.clients[id].spread().bound = Some(node);
-        self.send_own(reach, id, MULTI, node);
+        let mut part = self.own_part(reach, id, MULTI);
+        part.node = Some(node);
+        part.slot = slot;
+        self.clients[id].spread().out += 1;
+        self.dispatch(reach, id, part, node);
         Some(node)
     }
 
@@ -383,6 +396,17 @@ fn slots_of_unit(table: &Table, mut requests: &[u8]) -> (Option<u16>, bool) {
         }
     }
     (first, is_crossed)
+}
+
+/// Whether one of some requests runs a script.
+fn has_script(table: &Table, mut requests: &[u8]) -> bool {
+    let mut has_script = false;
+    while let Ok(Found::Whole { len, .. }) = Finder::default().find(requests, usize::MAX >> 1) {
+        let command = command_of(table, &requests[..len]);
+        has_script |= command.is_none_or(|it| it.class == Class::Keyed || !it.is_audited);
+        requests = &requests[len..];
+    }
+    has_script
 }
 
 fn slot_of(key: &[u8]) -> u16 {

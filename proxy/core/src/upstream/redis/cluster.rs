@@ -15,7 +15,7 @@ use manifold_protocols::redis::cluster::{Range, SLOTS, ranges};
 use crate::client::redis::errors;
 use crate::client::redis::spread::Part;
 use crate::event::{Address, Level};
-use crate::ids::{ClientId, ServiceId, UpstreamId};
+use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::{Node, Redis};
 use crate::time::Instant;
@@ -88,6 +88,13 @@ impl Cluster {
     /// The nodes that have slots, each with its first one, in their order.
     pub fn primaries(&self) -> &[(u16, ServiceId)] {
         &self.primaries
+    }
+
+    /// The node at an address, if it was ever in the map.
+    pub fn node(&self, address: SocketAddr) -> Option<ServiceId> {
+        let mut nodes = self.nodes.iter();
+        let found = nodes.find(|(one, _)| *one == address);
+        found.map(|(_, node)| *node)
     }
 
     /// Where what any node could do is done: the same as long as it has slots at all, because what
@@ -190,11 +197,10 @@ impl Redis {
             host => core::str::from_utf8(host).ok()?.parse::<IpAddr>().ok()?,
         };
         let address = SocketAddr::new(ip, port);
-        let known = self.map(cluster).nodes.iter();
-        if let Some((_, node)) = known.clone().find(|(one, _)| *one == address) {
-            return Some(*node);
+        if let Some(node) = self.map(cluster).node(address) {
+            return Some(node);
         }
-        if known.len() >= NODES_MAX {
+        if self.map(cluster).nodes.len() >= NODES_MAX {
             return None;
         }
         let whole = reach.service(cluster).clone();
@@ -215,6 +221,16 @@ impl Redis {
         self.nodes.push(Node::new(table, Some(cluster)));
         self.map_mut(cluster).nodes.push((address, id));
         Some(id)
+    }
+
+    /// The node of a cluster at an address, if a map ever had it.
+    pub(crate) fn known_node_at(
+        &self,
+        cluster: ServiceId,
+        (host, port): (&[u8], u16),
+    ) -> Option<ServiceId> {
+        let ip = core::str::from_utf8(host).ok()?.parse::<IpAddr>().ok()?;
+        self.map(cluster).node(SocketAddr::new(ip, port))
     }
 
     /// Something says that the map is not right any more.
@@ -249,6 +265,10 @@ impl Redis {
         let Some(cluster) = self.cluster_of(service) else {
             return;
         };
+        if !self.is_let_in(cluster, self.upstreams[target].pool) {
+            // The nodes will say so to whoever waits.
+            return self.wake_for_map(cluster);
+        }
         let map = self.map_mut(cluster);
         let is_wanted = map.is_stale || !map.is_known();
         if !is_wanted || map.asked_on.is_some() || reach.now < map.asked_at + PAUSE {
@@ -280,9 +300,10 @@ impl Redis {
 
     fn refresh_map(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
         let now = reach.now;
-        let is_part = |node: &&Node| node.part_of == Some(cluster);
-        let mut parts = self.nodes.iter().filter(is_part);
-        let is_failing = parts.any(|node| node.failing_since.is_some());
+        // One that has no slots any more may be dead for ever.
+        let mut primaries = self.map(cluster).primaries.iter();
+        let is_failing =
+            primaries.any(|(_, node)| self.nodes[node.index()].failing_since.is_some());
         let map = self.map_mut(cluster);
         map.moving.retain(|(_, until)| now < *until);
         map.is_stale |= is_failing || now >= map.due_at;
@@ -306,16 +327,22 @@ impl Redis {
         let ready = self.upstreams.iter().filter(move |(_, one)| {
             let node = &self.nodes[one.service.index()];
             let is_part = one.service == cluster || node.part_of == Some(cluster);
-            let is_lane = matches!(one.post, Post::Lane(_));
+            let is_lane = matches!(one.post, Post::Lane(_)) && self.is_let_in(cluster, one.pool);
             is_part && is_lane && one.state == State::Ready && !one.is_retiring
         });
         ready.map(|(id, _)| id)
     }
 
+    /// Whether the sessions of a pool get answers from the nodes, as far as is known.
+    fn is_let_in(&self, cluster: ServiceId, pool: PoolId) -> bool {
+        !self.nodes[cluster.index()].is_locked || self.pools[pool].key.login.is_some()
+    }
+
     /// Nothing is open on which the map could be asked for.
     fn open_for_map(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
-        let is_home = |(_, pool): &(_, &Pool)| {
+        let is_home = |(id, pool): &(PoolId, &Pool)| {
             let is_home = pool.key.service == cluster && pool.clients > 0;
+            let is_home = is_home && self.is_let_in(cluster, *id);
             is_home && pool.lanes[Lane::Fast as usize].upstreams.is_empty()
         };
         let home = self.pools.iter().find(is_home).map(|(pool, _)| pool);

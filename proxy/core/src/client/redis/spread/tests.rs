@@ -331,3 +331,61 @@ fn tells_that_a_node_is_no_cluster() {
     stage.wait(500);
     assert_eq!(stage.asked_at(7001), "SET b 1", "there is one now");
 }
+
+#[test]
+fn waits_for_its_own_request_at_the_old_node_when_another_session_learns_of_the_new() {
+    let mut stage = stage();
+    let [one, other] = [stage.client(), stage.client()];
+    stage.send(one, "SET b 1");
+    stage.send(other, "SET b 2");
+    stage.asked_at(7001);
+    stage.set_map(&[(3299, 7001), (10_922, 7002), (16_383, 7003)]);
+    stage.send(one, "GET a");
+    stage.say_at(7003, "$1 x");
+    assert_eq!(stage.asked_at(7003), "GET a");
+    // The first has not been answered yet, and the map changes under it.
+    stage.wait(31_000);
+    stage.send(one, "SET b 3");
+    assert_eq!(stage.asked_at(7002), "", "it would overtake the first");
+    stage.say_at(7001, "+OK +OK");
+    assert_eq!(stage.heard(one), "+OK $1 x");
+    assert_eq!(stage.asked_at(7002), "SET b 3");
+}
+
+#[test]
+fn holds_back_what_follows_a_request_that_is_tried_again() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "SUNIONSTORE {b}1 {b}2");
+    stage.asked_at(7001);
+    stage.refuse_at(
+        7001,
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+    );
+    stage.send(client, "SMEMBERS {b}1");
+    assert_eq!(stage.asked_at(7001), "", "neither is due");
+    stage.wait(20);
+    assert_eq!(stage.asked_at(7001), "SUNIONSTORE {b}1 {b}2");
+    stage.say_at(7001, ":0");
+    assert_eq!(stage.asked_at(7001), "SMEMBERS {b}1");
+}
+
+#[test]
+fn follows_no_script_to_a_stranger() {
+    let mut stage = stage();
+    let [client, other] = [stage.client(), stage.client()];
+    stage.send(client, "EVAL x 1 b");
+    stage.asked_at(7001);
+    stage.refuse_at(7001, "MOVED 3300 127.0.0.1:6666");
+    stage.wait(20);
+    assert_eq!(stage.asked_at(6666), "");
+    assert_eq!(stage.asked_at(7001), "EVAL x 1 b");
+    stage.refuse_at(7001, "MOVED 3300 127.0.0.1:7002");
+    assert_eq!(stage.asked_at(7002), "EVAL x 1 b");
+    stage.send(other, "SET b 1");
+    assert_eq!(
+        stage.asked_at(7001),
+        "SET b 1",
+        "others are led by nodes alone"
+    );
+}
