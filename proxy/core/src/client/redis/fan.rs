@@ -100,12 +100,12 @@ impl Redis {
         if let Some(turn) = self.answer_for_cluster(reach, id, len, command) {
             return turn;
         }
-        if let Some(node) = self.clients[id].spread().bound
-            && command.is_some_and(|it| it.handling == Handling::Session(SessionCommand::Unwatch))
+        let unwatch = Handling::Session(SessionCommand::Unwatch);
+        if command.is_some_and(|it| it.handling == unwatch)
+            && let Some(node) = self.clients[id].spread().bound.take()
         {
             let mut part = self.take_part(reach, id, len, PartKind::Whole);
             part.node = Some(node);
-            self.clients[id].spread().bound = None;
             self.dispatch(reach, id, part, node);
             return Turn::Next;
         }
