@@ -75,10 +75,8 @@ impl Redis {
             Need::Permission | Need::Refusal => return self.deny(reach, id, len),
             Need::HangUp => return self.hang_up(reach, id),
             Need::Session(SessionCommand::Multi) => {
-                return match self.wait_for_map(reach, id) {
-                    Some(turn) => turn,
-                    None => self.begin_transaction(reach, id, asked, &table),
-                };
+                let turn = self.wait_for_map(reach, id);
+                return turn.unwrap_or_else(|| self.begin_transaction(reach, id, asked, &table));
             }
             Need::Session(SessionCommand::Select) => {}
             Need::Session(command) => {

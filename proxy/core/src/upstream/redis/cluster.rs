@@ -335,7 +335,7 @@ impl Redis {
 
     /// Whether the sessions of a pool get answers from the nodes, as far as is known.
     fn is_let_in(&self, cluster: ServiceId, pool: PoolId) -> bool {
-        !self.nodes[cluster.index()].is_locked || self.pools[pool].key.login.is_some()
+        self.nodes[cluster.index()].lock != Some(true) || self.pools[pool].key.login.is_some()
     }
 
     /// Nothing is open on which the map could be asked for.
