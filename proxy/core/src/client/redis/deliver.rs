@@ -59,11 +59,12 @@ impl Redis {
             return;
         }
         match lease {
-            // Its node waits for it.
+            // Its node waits for it, unless that is lost and this is the news of it.
             Some(lease) => {
-                let upstream = &mut self.upstreams[lease.upstream];
-                upstream.is_paused = true;
-                reach.conns.pause(upstream.conn);
+                if let Some(upstream) = self.upstreams.get_mut(lease.upstream) {
+                    upstream.is_paused = true;
+                    reach.conns.pause(upstream.conn);
+                }
             }
             None if unsent > client.unsent_max(reach.limits) => self.drop_client(reach, id),
             None => {}

@@ -30,6 +30,7 @@ impl Redis {
         if lease.is_stream {
             return self.send_raw(reach, id, lease.upstream, len);
         }
+        let is_in_doubt = (lease.is_queueing || lease.is_multi) && !client.is_settled();
         let is_admin = reach.service(client.service).is_admin;
         let table = &self.nodes[client.service.index()].table;
         let need = judge(table, &client.input.unparsed()[..len], is_admin);
@@ -64,13 +65,16 @@ impl Redis {
             Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
                 return self.take_session(reach, id, len, command);
             }
-            Need::Session(command)
-                if (lease.is_queueing || lease.is_multi) && Change::of(command).is_some() =>
-            {
+            // Whether the node has a transaction is certain when it has answered everything.
+            Need::Session(_) if is_in_doubt => {
+                self.clients[id].waiting = Waiting::Itself;
+                return Turn::Wait;
+            }
+            Need::Session(command) if lease.is_multi && Change::of(command).is_some() => {
                 return self.refuse_in_multi(reach, id, len);
             }
             // Between MULTI and EXEC the node queues whatever it is.
-            Need::Session(_) if lease.is_queueing || lease.is_multi => {
+            Need::Session(_) if lease.is_multi => {
                 self.clients[id]
                     .lease
                     .as_mut()

@@ -230,9 +230,9 @@ impl Redis {
         }
         if reach.shards == 1 {
             self.conclude(reach, id);
-        } else {
-            self.inquirers.push(id);
+            return Turn::Next;
         }
+        self.inquirers.push(id);
         // Whoever is done goes on by itself.
         Turn::Wait
     }

@@ -344,7 +344,9 @@ impl Redis {
                 reach.conns.resume(client.conn);
             }
         }
-        if client.is_leaving && client.is_answered() && client.waiting == Waiting::No {
+        // Above its limits there may be more requests, which are looked at when it has read.
+        let is_over = client.is_answered() && client.waiting == Waiting::No && !is_high;
+        if client.is_leaving && is_over {
             self.end_client(reach, id);
         }
     }

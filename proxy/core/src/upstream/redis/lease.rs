@@ -82,6 +82,9 @@ impl Redis {
         let Some(holder) = self.upstreams[target].holder else {
             return;
         };
+        if matches!(info.first(), Some(b'-' | b'!')) {
+            return self.stay_on_lease(holder);
+        }
         let field = |name: &[u8]| {
             let mut fields = info.split(|byte| b" \r\n".contains(byte));
             fields.find_map(|field| field.strip_prefix(name))
@@ -113,6 +116,17 @@ impl Redis {
             lease.is_soiled = true;
         }
         self.end_lease_if_over(reach, holder);
+        self.clients_to_pump.push_back(holder);
+    }
+
+    /// The node does not say what a transaction has made of a session: only this connection knows.
+    fn stay_on_lease(&mut self, holder: ClientId) {
+        let client = &mut self.clients[holder];
+        client.resends -= 1;
+        client.waiting = Waiting::No;
+        if let Some(lease) = &mut client.lease {
+            lease.is_pinned = true;
+        }
         self.clients_to_pump.push_back(holder);
     }
 

@@ -95,13 +95,13 @@ impl Redis {
     fn keep(&mut self, reach: &mut Reach<'_>, id: UpstreamId, piece: &[u8], progress: Progress) {
         let upstream = &mut self.upstreams[id];
         upstream.carry.extend_from_slice(piece);
-        let is_hub = upstream.post == Post::Hub;
-        let limit = match is_hub {
+        let is_message = upstream.post == Post::Hub && upstream.taking == Taking::Push;
+        let limit = match is_message {
             true => reach.limits.subscriber_bytes_max,
             false => reach.limits.node_message_bytes_max,
         };
         if upstream.carry.len() > limit {
-            if is_hub && upstream.taking == Taking::Push {
+            if is_message {
                 return self.drown_push(reach, id, progress.is_end);
             }
             return self.mismatch(reach, id, "a reply that is too long for what it is");
@@ -318,8 +318,9 @@ fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
     })
 }
 
-/// Errors after which there is certainly no transaction.
-const ENDS: [&[u8]; 8] = [
+/// Errors after which there is certainly no transaction: who has not logged in cannot begin one.
+const ENDS: [&[u8]; 9] = [
+    b"-NOAUTH",
     b"-EXECABORT",
     // What a node of a cluster says that finds out where the keys are, or are not.
     b"-MOVED",
