@@ -66,6 +66,8 @@ pub(crate) struct Node {
     pub retry_at: Instant,
     /// Its writes are paused until then.
     pub paused_until: Instant,
+    /// Other shards know that somebody here waits for a permit.
+    pub is_wanting: bool,
     /// Upstreams that wait for the service's name to be looked up.
     pub unresolved: Vec<UpstreamId>,
 }
@@ -83,6 +85,7 @@ impl Node {
             failing_since: None,
             retry_at: Instant(0),
             paused_until: Instant(0),
+            is_wanting: false,
             unresolved: Vec::new(),
         }
     }
@@ -276,8 +279,11 @@ impl Redis {
         self.end_inquiries(reach);
         self.close_idle(reach);
         self.refresh_maps(reach);
-        for service in reach.services.iter() {
-            self.list_pools_of(service.id);
+        let services: Vec<_> = reach.services.iter().map(|service| service.id).collect();
+        for service in services {
+            self.share_permits(reach, service);
+            self.end_unwanted(reach, service);
+            self.list_pools_of(service);
         }
     }
 

@@ -107,5 +107,9 @@ impl Redis {
         for id in all {
             self.close_upstream(reach, id);
         }
+        // Whoever is still named in a queue is gone, and must not have anything opened.
+        for (_, pool) in self.pools.iter_mut() {
+            pool.forget_queues();
+        }
     }
 }

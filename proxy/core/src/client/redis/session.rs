@@ -20,7 +20,7 @@ use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::Effect;
-use crate::upstream::redis::pool::{Key, Login, Version};
+use crate::upstream::redis::pool::{Key, Lane, Login, Version};
 use crate::upstream::redis::replies::Outcome;
 
 /// What a session has set.
@@ -92,14 +92,19 @@ impl Redis {
         let client = &self.clients[id];
         let request = client.input.unparsed()[..len].to_vec();
         let words: Vec<&[u8]> = Arguments::of(&request).collect();
-        let is_locked = self.nodes[client.service.index()].lock == Some(true);
+        let lock = self.nodes[client.service.index()].lock;
         if let Some(change) = Change::of(command) {
             return self.take_subscription(reach, id, len, change, &words);
         }
         match command {
-            SessionCommand::Client(_) if is_locked && self.key_of(id).login.is_none() => {
-                self.answer(reach, id, len, errors::LOCKED);
-                Turn::Next
+            SessionCommand::Client(_) | SessionCommand::Select if self.is_unknown(id) => {
+                match lock {
+                    Some(true) => {
+                        self.answer(reach, id, len, errors::LOCKED);
+                        Turn::Next
+                    }
+                    _ => self.await_lane(reach, id),
+                }
             }
             SessionCommand::Select => self.select(reach, id, len, &words),
             SessionCommand::Auth => self.authenticate(reach, id, len, &words),
@@ -118,6 +123,25 @@ impl Redis {
             SessionCommand::Client(command) => self.take_client(reach, id, len, command, &words),
             _ => self.deny(reach, id, len),
         }
+    }
+
+    /// Whether the session has not said who it is, where the node asks for that or may do so. What
+    /// the nodes of a cluster ask for is found out by each of them.
+    fn is_unknown(&self, id: ClientId) -> bool {
+        let node = &self.nodes[self.clients[id].service.index()];
+        let is_locked = node.lock.unwrap_or(node.cluster.is_none());
+        is_locked && self.key_of(id).login.is_none()
+    }
+
+    /// The next request is looked at when the session's pool has an upstream.
+    fn await_lane(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+        let client = &mut self.clients[id];
+        client.wait_for(Waiting::Lane(Lane::Fast), reach.now);
+        let pool = client.pool;
+        let pipes = &mut self.pools[pool].lanes[Lane::Fast as usize];
+        pipes.waiting.push_back(id);
+        self.list_pool(pool);
+        Turn::Wait
     }
 
     fn select(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize, words: &[&[u8]]) -> Turn {

@@ -37,16 +37,19 @@ impl Redis {
         if reach.now < self.nodes[service.index()].retry_at {
             return false;
         }
-        if post == Post::Lease && !self.may_lease(reach, service) {
+        let may_open = match post {
+            Post::Lane(_) => true,
+            Post::Lease => self.may_lease(reach, service),
+            Post::Hub => self.may_subscribe(reach, service),
+        };
+        if !may_open {
             self.make_room(reach, pool);
-            return false;
-        }
-        if post == Post::Hub && !self.may_subscribe(reach, service) {
-            self.make_room(reach, pool);
+            self.set_wanting(reach, service, true);
             return false;
         }
         if !reach.service(service).permits.take() {
             self.make_room(reach, pool);
+            self.set_wanting(reach, service, true);
             return false;
         }
         let conn = reach.conns.reserve(Some(service));
@@ -87,13 +90,20 @@ impl Redis {
         true
     }
 
-    /// Whether a lease leaves room for the lanes that are not open yet.
+    /// Whether a lease leaves room for the lanes that are not open yet. Where only one permit is
+    /// left by subscriptions, lanes and leases take turns.
     fn may_lease(&self, reach: &Reach<'_>, service: ServiceId) -> bool {
         let permits = &reach.service(service).permits;
-        let reserve = (permits.connections_max() / 8).max(2);
-        let lanes = self.upstreams.iter().filter(|(_, upstream)| {
-            upstream.service == service && matches!(upstream.post, Post::Lane(_))
-        });
+        let connections_max = permits.connections_max();
+        let upstreams = || {
+            self.upstreams
+                .iter()
+                .filter(|(_, it)| it.service == service)
+        };
+        let hubs = upstreams().filter(|(_, it)| it.post == Post::Hub).count() as u32;
+        let lanes = upstreams().filter(|(_, it)| matches!(it.post, Post::Lane(_)));
+        let reserve = (connections_max / 8).max(2);
+        let reserve = reserve.min(connections_max.saturating_sub(hubs + 1));
         permits.free() > reserve.saturating_sub(lanes.count() as u32)
     }
 

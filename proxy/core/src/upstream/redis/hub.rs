@@ -6,6 +6,8 @@
 //! is for any client that has to connect again. Invariants: a session gets messages of a channel
 //! only after its confirmation; a topic that the node holds has somebody who wants it.
 
+mod kept;
+
 use std::collections::VecDeque;
 
 use manifold_protocols::redis::resp::inline::write_request;
@@ -475,12 +477,13 @@ impl Redis {
         let pool = self.upstreams[id].pool;
         let is_error = matches!(reply.first(), Some(b'-' | b'!'));
         let ask = self.hub(pool).asked.front();
-        if !is_error || ask.is_none_or(|ask| ask.is_end || ask.confirmed > 0) {
+        if !is_error || ask.is_none_or(|ask| ask.confirmed > 0) {
             return self.mismatch(reach, id, "something else than the end of a subscription");
         }
         let ask = self.hub(pool).asked.pop_front().expect("it is the first");
         let is_elsewhere = ask.kind == Kind::Shard && self.is_elsewhere(reach, id, reply);
         match ask.client {
+            _ if ask.is_end => return self.keep_topics(reach, pool, &ask),
             // It looks at its request again, and finds the other node.
             Some((id, number)) if is_elsewhere && self.is_subscribing(id, number) => {
                 self.go_on_listening(id);

@@ -160,6 +160,17 @@ impl Pool {
         lanes.chain(hub).copied()
     }
 
+    /// Nobody waits or listens any more.
+    pub fn forget_queues(&mut self) {
+        for pipes in &mut self.lanes {
+            pipes.resends.clear();
+            pipes.waiting.clear();
+        }
+        self.lease_queue.clear();
+        self.movers.clear();
+        self.hub = None;
+    }
+
     /// Forgets an upstream.
     pub fn forget(&mut self, id: UpstreamId) {
         for pipes in &mut self.lanes {

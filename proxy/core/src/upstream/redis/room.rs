@@ -11,7 +11,7 @@ use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::time::Instant;
-use crate::upstream::redis::pool::{Lane, Post};
+use crate::upstream::redis::pool::{Lane, Pool, Post};
 use crate::upstream::redis::{State, Upstream};
 
 /// A lane is left open for so long at least, so that what opening costs is spread over many
@@ -112,6 +112,52 @@ impl Redis {
         let queues = lanes.chain([&pool.lease_queue, &pool.movers]).chain(hub);
         let since = queues.filter_map(first).min();
         since.unwrap_or(Instant(u64::MAX))
+    }
+
+    /// Tells other shards whether this one is short of permits.
+    pub(crate) fn set_wanting(&mut self, reach: &Reach<'_>, service: ServiceId, is_wanting: bool) {
+        let before = &mut self.nodes[service.index()].is_wanting;
+        let before = core::mem::replace(before, is_wanting);
+        let permits = &reach.service(service).permits;
+        permits.set_wanting(before, is_wanting);
+    }
+
+    /// Nobody here waits for a permit any more, or another shard does: an upstream is given up that
+    /// is idle here, or of which this shard has more than its share.
+    pub(crate) fn share_permits(&mut self, reach: &mut Reach<'_>, service: ServiceId) {
+        let here = |pool: &Pool| pool.key.service == service && pool.is_wanting();
+        let is_wanting = self.pools.iter().any(|(_, pool)| here(pool));
+        if !is_wanting {
+            self.set_wanting(reach, service, false);
+        }
+        let permits = &reach.service(service).permits;
+        let has_more = permits.held() > permits.fair_share();
+        let is_closing = reach.connections[service.index()].closing > 0;
+        if !permits.is_wanted_elsewhere() || is_closing {
+            return;
+        }
+        if is_wanting && !has_more {
+            return;
+        }
+        let of_service = |(_, upstream): &(UpstreamId, &Upstream)| upstream.service == service;
+        let all = || self.upstreams.iter().filter(of_service);
+        let idle = all()
+            .filter(|(id, upstream)| self.may_close(*id) && !self.is_wanted(upstream))
+            .min_by_key(|(_, upstream)| upstream.since)
+            .map(|(id, _)| id);
+        if let Some(id) = idle {
+            return self.close_upstream(reach, id);
+        }
+        let is_retiring = all().any(|(_, upstream)| upstream.is_retiring);
+        let oldest = all()
+            .filter(|(_, it)| matches!(it.post, Post::Lane(_)) && it.state == State::Ready)
+            .min_by_key(|(_, it)| it.opened)
+            .map(|(id, _)| id)
+            .filter(|_| has_more && !is_retiring);
+        if let Some(id) = oldest {
+            self.upstreams[id].is_retiring = true;
+            self.end_if_drained(reach, id);
+        }
     }
 
     /// Permits may have come back.
