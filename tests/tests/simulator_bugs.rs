@@ -3,13 +3,13 @@
 //! A simulator that finds nothing proves nothing. A bug counts as found when a seed fails with it
 //! that holds without it.
 
-use manifold_tests::simulator::{Bug, catch};
+use manifold_tests::simulator::{Bug, Protocol, catch};
 
 /// Seeds within which a bug has to be found.
 const SEEDS: u64 = 400;
 
 fn check(bug: Bug) {
-    let failure = catch(bug, 0, SEEDS);
+    let failure = catch(Protocol::Postgres, bug, 0, SEEDS);
     let failure = failure.unwrap_or_else(|| panic!("{bug:?} was not found within {SEEDS} seeds"));
     println!("{bug:?}: {failure}");
 }

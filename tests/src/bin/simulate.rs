@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use manifold_tests::simulator::{Between, Bug, Failure, Report, Setup, simulate};
+use clap::{Parser, ValueEnum};
+use manifold_tests::simulator::{Between, Bug, Failure, Protocol, Report, Setup, simulate};
 
 /// Runs seeds of the simulator.
 #[derive(Clone, Debug, Parser)]
@@ -34,6 +34,9 @@ struct Arguments {
     /// Shards between clients and node; 0 connects the clients directly. By default the seed says.
     #[arg(long)]
     shards: Option<u32>,
+    /// What clients and node speak.
+    #[arg(long, value_enum, default_value_t = Spoken::Postgres)]
+    protocol: Spoken,
     /// Leave out silent connections and storms of cancels.
     #[arg(long)]
     mild: bool,
@@ -42,19 +45,41 @@ struct Arguments {
     bug: Option<Bug>,
 }
 
+/// What clients and node speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Spoken {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+    /// Each seed is run with one and then with the other.
+    Both,
+}
+
+impl Spoken {
+    fn protocols(self) -> &'static [Protocol] {
+        match self {
+            Self::Postgres => &[Protocol::Postgres],
+            Self::Redis => &[Protocol::Redis],
+            Self::Both => &[Protocol::Postgres, Protocol::Redis],
+        }
+    }
+}
+
 fn bug_named(name: &str) -> Result<Bug, String> {
     let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
     found.ok_or_else(|| format!("the bugs are {:?}", Bug::ALL))
 }
 
 impl Arguments {
-    fn setup(&self, seed: u64) -> Setup {
+    fn setup(&self, seed: u64, protocol: Protocol) -> Setup {
         let between = match self.shards {
             Some(0) => Between::Nothing,
             Some(count) => Between::Shards(count),
             None => Setup::of(seed).between,
         };
         Setup {
+            protocol,
             between,
             is_harsh: !self.mild,
             bug: self.bug,
@@ -168,7 +193,15 @@ fn watch(current: &[AtomicU64]) {
 
 fn run_one(arguments: &Arguments, seed: u64, totals: &Totals) -> bool {
     totals.seeds.fetch_add(1, Ordering::Relaxed);
-    match run_checked(arguments, seed) {
+    let mut all_held = true;
+    for &protocol in arguments.protocol.protocols() {
+        all_held &= run_with(arguments, seed, protocol, totals);
+    }
+    all_held
+}
+
+fn run_with(arguments: &Arguments, seed: u64, protocol: Protocol, totals: &Totals) -> bool {
+    match run_checked(arguments, seed, protocol) {
         Ok(report) => {
             totals
                 .answered
@@ -189,9 +222,13 @@ fn run_one(arguments: &Arguments, seed: u64, totals: &Totals) -> bool {
                 .bug
                 .map_or(String::new(), |bug| format!(" --bug {bug:?}"));
             let mild = if arguments.mild { " --mild" } else { "" };
+            let spoken = match protocol {
+                Protocol::Postgres => "postgres",
+                Protocol::Redis => "redis",
+            };
             println!(
                 "{failure}\n  cargo run --release -p manifold-tests --bin simulate -- \
-                 --seed {seed}{shards}{mild}{bug} --trace"
+                 --protocol {spoken} --seed {seed}{shards}{mild}{bug} --trace"
             );
             false
         }
@@ -199,8 +236,8 @@ fn run_one(arguments: &Arguments, seed: u64, totals: &Totals) -> bool {
 }
 
 /// Runs a seed, some of them twice.
-fn run_checked(arguments: &Arguments, seed: u64) -> Result<Report, Failure> {
-    let setup = arguments.setup(seed);
+fn run_checked(arguments: &Arguments, seed: u64, protocol: Protocol) -> Result<Report, Failure> {
+    let setup = arguments.setup(seed, protocol);
     let report = simulate(seed, setup)?;
     if seed.is_multiple_of(REPEAT_EVERY) && arguments.seed.is_none() {
         let again = simulate(

@@ -16,8 +16,10 @@ pub mod network;
 pub mod postgres;
 pub mod private;
 pub mod prng;
+pub mod redis;
 pub mod request;
 pub mod script;
+pub mod serves;
 pub mod statement;
 pub mod trace;
 pub mod wire;
@@ -29,9 +31,20 @@ pub use manifold_core::planted::Bug;
 
 pub use world::{Between, Failure, Report, World};
 
+/// What the clients and the node of a run speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+}
+
 /// What a run is besides its seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
+    /// What is spoken.
+    pub protocol: Protocol,
     /// What stands between clients and node.
     pub between: Between,
     /// Whether connections may fall silent and cancels come in storms, where the seed says so.
@@ -45,6 +58,7 @@ pub struct Setup {
 impl Setup {
     /// Clients connected directly.
     pub const DIRECT: Self = Self {
+        protocol: Protocol::Postgres,
         between: Between::Nothing,
         is_harsh: true,
         bug: None,
@@ -54,11 +68,17 @@ impl Setup {
     /// The set-up that a seed is run with unless something else is asked for.
     pub fn of(seed: u64) -> Self {
         Self {
+            protocol: Protocol::Postgres,
             between: Between::Shards(1 + (seed % 3) as u32),
             is_harsh: true,
             bug: None,
             is_printed: false,
         }
+    }
+
+    /// The same with the other protocol.
+    pub fn with(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// The same without silence and storms: what a seed was before there were any.
@@ -72,7 +92,10 @@ impl Setup {
 
 /// Runs a seed to its end. A panic of the core is a failure like any other.
 pub fn simulate(seed: u64, setup: Setup) -> Result<Report, Failure> {
-    let run = || World::new(seed, setup).run();
+    let run = || match setup.protocol {
+        Protocol::Postgres => World::new(seed, setup).run(),
+        Protocol::Redis => redis::world::World::new(seed, setup).run(),
+    };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
@@ -87,14 +110,15 @@ pub fn simulate(seed: u64, setup: Setup) -> Result<Report, Failure> {
 
 /// The first seed from `first` on, at most `count`, that fails with a planted bug and holds without
 /// it.
-pub fn catch(bug: Bug, first: u64, count: u64) -> Option<Failure> {
+pub fn catch(protocol: Protocol, bug: Bug, first: u64, count: u64) -> Option<Failure> {
     let catches = |seed: u64| {
+        let sound = Setup::of(seed).with(protocol);
         let planted = Setup {
             bug: Some(bug),
-            ..Setup::of(seed)
+            ..sound
         };
         let failure = simulate(seed, planted).err()?;
-        simulate(seed, Setup::of(seed)).ok().map(|_| failure)
+        simulate(seed, sound).ok().map(|_| failure)
     };
     (first..first + count).find_map(catches)
 }

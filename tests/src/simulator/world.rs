@@ -6,10 +6,10 @@
 
 mod faults;
 mod logins;
-mod nodes;
-mod options;
-mod passes;
-mod setup;
+pub(super) mod nodes;
+pub(super) mod options;
+pub(super) mod passes;
+pub(super) mod setup;
 mod storms;
 
 use core::fmt;
@@ -23,13 +23,14 @@ use super::checker;
 use super::client::Client;
 use super::driver::Driver;
 use super::network::{LinkId, Network};
+use super::postgres::Node;
 use super::prng::Prng;
 use super::trace::Trace;
 use passes::SimShard;
 use storms::Cancel;
 
 /// Steps after which a run is said not to come to rest.
-const STEPS_MAX: u64 = 3_000_000;
+pub(super) const STEPS_MAX: u64 = 3_000_000;
 
 /// Why a run failed.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub struct Report {
     pub excused: u64,
     /// Tokens committed.
     pub committed: u64,
+    /// Messages that came to those who listen.
+    pub heard: u64,
     /// Sessions that the node ever had.
     pub sessions: u64,
     /// The most sessions it had at once.
@@ -92,7 +95,7 @@ pub struct World {
     now: Instant,
     prng: Prng,
     network: Network,
-    port: NodePort,
+    port: NodePort<Node>,
     shards: Vec<SimShard>,
     clients: Vec<Client>,
     cancels: Vec<Cancel>,
@@ -128,6 +131,7 @@ impl World {
             answered: self.clients.iter().map(|client| client.answered).sum(),
             excused: self.clients.iter().map(|client| client.excused).sum(),
             committed: self.port.node.database.ledger.len() as u64,
+            heard: self.clients.iter().map(|client| client.notified).sum(),
             sessions: self.port.node.sessions_made(),
             sessions_high: self.port.sessions_high as u64,
             nanos: self.now.0,

@@ -24,12 +24,11 @@ pub use database::{Database, Service};
 pub use login::{Asks, Users, verifier_of};
 pub use session::Session;
 
-use super::prng::Prng;
-use login::Login;
+pub use super::serves::SessionId;
 
-/// A session of a node.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct SessionId(pub u64);
+use super::prng::Prng;
+use super::serves::{Serves, Standing};
+use login::Login;
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -191,5 +190,47 @@ impl Node {
             said.append(&mut self.take_output(id, usize::MAX));
         }
         said
+    }
+}
+
+impl Serves for Node {
+    fn accept(&mut self) -> SessionId {
+        Self::accept(self)
+    }
+
+    fn standing(&self, id: SessionId, now: Instant) -> Option<Standing> {
+        let session = self.session(id)?;
+        Some(Standing {
+            is_ready: session.is_ready(now, &self.database),
+            is_busy: session.is_busy(),
+            has_ended: session.has_ended(),
+            has_output: !session.output.is_empty(),
+            is_counted: session.is_logged_in(),
+        })
+    }
+
+    fn receive(&mut self, id: SessionId, bytes: &[u8]) {
+        Self::receive(self, id, bytes);
+    }
+
+    fn step(&mut self, id: SessionId, now: Instant) {
+        Self::step(self, id, now);
+    }
+
+    fn take_output(&mut self, id: SessionId, bytes_max: usize) -> Vec<u8> {
+        Self::take_output(self, id, bytes_max)
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        Self::remove(self, id);
+    }
+
+    fn next_time(&self, now: Instant) -> Option<Instant> {
+        let times = self.sessions().filter_map(Session::next_time);
+        times.filter(|time| *time > now).min()
+    }
+
+    fn sessions_open(&self) -> usize {
+        self.sessions.len()
     }
 }

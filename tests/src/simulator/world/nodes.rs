@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use manifold_core::time::Instant;
 
 use crate::simulator::network::{End, LinkId, Network};
-use crate::simulator::postgres::{Node, Session, SessionId};
+use crate::simulator::serves::{Serves, SessionId};
 
 /// A node and its connections.
 #[derive(Debug)]
-pub struct NodePort {
+pub struct NodePort<Node> {
     /// The node.
     pub node: Node,
     /// Nobody can connect before this moment, and nothing runs.
@@ -37,7 +37,7 @@ pub enum Act {
     Close,
 }
 
-impl NodePort {
+impl<Node: Serves> NodePort<Node> {
     /// A node that is up.
     pub fn new(node: Node) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl NodePort {
     pub fn accept(&mut self, link: LinkId) {
         let session = self.node.accept();
         self.sessions.insert(link, session);
-        self.sessions_high = self.sessions_high.max(self.node.sessions().count());
+        self.sessions_high = self.sessions_high.max(self.node.sessions_open());
     }
 
     /// The links of the node.
@@ -64,8 +64,8 @@ impl NodePort {
     /// How many sessions there are whose other end has not closed: a node may notice that late.
     pub fn connections(&self, network: &Network) -> usize {
         let is_counted = |(link, id): (&LinkId, &SessionId)| {
-            network.is_held(*link, End::Near)
-                && self.node.session(*id).is_some_and(Session::is_logged_in)
+            let standing = self.node.standing(*id, Instant(0));
+            network.is_held(*link, End::Near) && standing.is_some_and(|it| it.is_counted)
         };
         self.sessions
             .iter()
@@ -82,25 +82,25 @@ impl NodePort {
     pub fn acts(&self, now: Instant, network: &Network) -> Vec<(LinkId, Act)> {
         let mut acts = Vec::new();
         for (&link, &id) in &self.sessions {
-            let Some(session) = self.node.session(id) else {
+            let Some(standing) = self.node.standing(id, now) else {
                 continue;
             };
             let readable = network.readable(now, link, End::Far);
             // A process notices that its client is gone when it next reads from it.
-            let is_waiting = !session.is_ready(now, &self.node.database) && !session.is_busy();
-            let is_lost = readable.is_reset
-                || readable.is_eof && readable.bytes == 0 && session.output.is_empty();
-            if readable.bytes > 0 && !session.has_ended() {
+            let is_waiting = !standing.is_ready && !standing.is_busy;
+            let is_lost =
+                readable.is_reset || readable.is_eof && readable.bytes == 0 && !standing.has_output;
+            if readable.bytes > 0 && !standing.has_ended {
                 acts.push((link, Act::Read));
             }
-            if session.is_ready(now, &self.node.database) && self.frozen_until <= now {
+            if standing.is_ready && self.frozen_until <= now {
                 acts.push((link, Act::Step));
             } else if is_lost && is_waiting {
                 acts.push((link, Act::Close));
             }
-            if !session.output.is_empty() && network.room(now, link, End::Far) > 0 {
+            if standing.has_output && network.room(now, link, End::Far) > 0 {
                 acts.push((link, Act::Write));
-            } else if session.has_ended() && session.output.is_empty() {
+            } else if standing.has_ended && !standing.has_output {
                 acts.push((link, Act::Close));
             }
         }
@@ -109,12 +109,10 @@ impl NodePort {
 
     /// When something may become possible without bytes arriving.
     pub fn next_time(&self, now: Instant) -> Option<Instant> {
-        let times = self
-            .node
-            .sessions()
-            .filter_map(|session| session.next_time());
+        let own = self.node.next_time(now);
         let thaw = [self.frozen_until, self.down_until];
-        times.chain(thaw).filter(|time| *time > now).min()
+        let thaw = thaw.into_iter().filter(|time| *time > now);
+        thaw.chain(own).min()
     }
 
     /// Does one thing; says which bytes moved.

@@ -61,7 +61,7 @@ impl Faults {
 }
 
 /// In a thousand runs, how many are harsh.
-const HARSH_RUNS: u32 = 350;
+pub(in crate::simulator) const HARSH_RUNS: u32 = 350;
 
 /// What stands between clients and node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -97,7 +97,7 @@ impl Waits {
     /// What the real drivers ask of their kernel. Nothing bounds what a client leaves
     /// unacknowledged but the host's own `tcp_retries2`; 8 of them, as those set who want to
     /// notice, are at least 100 seconds.
-    fn of_drivers() -> Self {
+    pub(in crate::simulator) fn of_drivers() -> Self {
         let config = manifold_drivers::Config::default();
         let upstream = Patience {
             // The first question that finds the time of TCP_USER_TIMEOUT over is the second one.
@@ -235,7 +235,8 @@ impl Options {
     }
 }
 
-fn draw_faults(prng: &mut Prng) -> Faults {
+/// Random faults, most of them not there.
+pub(in crate::simulator) fn draw_faults(prng: &mut Prng) -> Faults {
     let mut rate = |most: u64| {
         if prng.chance(300) {
             prng.between(1, most) as u32
@@ -256,7 +257,8 @@ fn draw_faults(prng: &mut Prng) -> Faults {
     }
 }
 
-fn draw_weather(prng: &mut Prng) -> Weather {
+/// Random weather.
+pub(in crate::simulator) fn draw_weather(prng: &mut Prng) -> Weather {
     let latency_min = Duration::from_micros(*prng.pick(&[1, 20, 500]));
     Weather {
         latency_min,
@@ -266,7 +268,8 @@ fn draw_weather(prng: &mut Prng) -> Weather {
     }
 }
 
-fn draw_temper(prng: &mut Prng) -> Temper {
+/// Random drivers.
+pub(in crate::simulator) fn draw_temper(prng: &mut Prng) -> Temper {
     Temper {
         batch_max: *prng.pick(&[1, 4, 64]),
         delay_max: Duration::from_micros(*prng.pick(&[0, 20, 2_000])),

@@ -11,10 +11,12 @@ use manifold_core::permits::Permits;
 use manifold_core::shard::Shard;
 use manifold_core::time::Instant;
 
+use super::setup::dial;
 use super::{Faults, World};
 use crate::simulator::checker;
-use crate::simulator::driver::{Driver, Happening};
+use crate::simulator::driver::{Dialled, Driver, Happening, describe};
 use crate::simulator::network::Network;
+use crate::simulator::trace::Trace;
 
 /// A shard and its driver.
 #[derive(Debug)]
@@ -31,10 +33,10 @@ pub struct SimShard {
 const OPERATIONS_MAX: u32 = 10_000;
 
 /// How long the shards may take to finish what is in flight at the end, in milliseconds.
-const DRAIN_MS: u64 = 1_000;
+pub(in crate::simulator) const DRAIN_MS: u64 = 1_000;
 
 impl SimShard {
-    pub(super) fn is_ready(&self, now: Instant, network: &Network) -> bool {
+    pub(in crate::simulator) fn is_ready(&self, now: Instant, network: &Network) -> bool {
         self.driver.is_ready(now, network)
             || self
                 .shard
@@ -42,7 +44,7 @@ impl SimShard {
                 .is_some_and(|timeout| timeout <= now)
     }
 
-    pub(super) fn next_time(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::simulator) fn next_time(&self, now: Instant) -> Option<Instant> {
         let timeout = self.shard.poll_timeout().filter(|timeout| *timeout > now);
         [timeout, self.driver.next_time(now)]
             .into_iter()
@@ -50,12 +52,12 @@ impl SimShard {
             .min()
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::simulator) fn is_over(&self) -> bool {
         self.driver.has_drained && self.driver.is_quiet()
     }
 
     /// I10: a shard that has drained holds nothing.
-    pub(super) fn check_end(&self) -> Option<String> {
+    pub(in crate::simulator) fn check_end(&self) -> Option<String> {
         let driver = &self.driver;
         if driver.conns_open() > 0 || driver.sending_bytes > 0 {
             return Some(format!(
@@ -69,31 +71,62 @@ impl SimShard {
     }
 }
 
-impl World {
-    /// One pass of a shard.
-    pub(super) fn pass(&mut self, place: usize) {
-        let now = self.now;
-        let sim = &mut self.shards[place];
-        for mut happening in sim.driver.take_happenings(now, &mut self.network) {
+impl SimShard {
+    /// Tells the core what has happened, and lets it finish its pass.
+    pub(in crate::simulator) fn take_events(
+        &mut self,
+        now: Instant,
+        network: &mut Network,
+        trace: &mut Trace,
+    ) {
+        let place = self.driver.shard.0;
+        for mut happening in self.driver.take_happenings(now, network) {
             let text = happening.describe();
-            self.trace
-                .note(now, text.as_bytes(), || format!("shard {place} <- {text}"));
-            sim.shard.handle_event(now, happening.event());
+            trace.note(now, text.as_bytes(), || format!("shard {place} <- {text}"));
+            self.shard.handle_event(now, happening.event());
         }
-        if sim
+        if self
             .shard
             .poll_timeout()
             .is_some_and(|timeout| timeout <= now)
         {
-            self.trace
-                .note(now, b"timeout", || format!("shard {place} <- timeout"));
-            sim.shard.handle_timeout(now);
+            trace.note(now, b"timeout", || format!("shard {place} <- timeout"));
+            self.shard.handle_timeout(now);
         }
-        sim.shard.finish_pass(now);
-        self.carry_out(place);
+        self.shard.finish_pass(now);
     }
 
-    fn carry_out(&mut self, place: usize) {
+    /// Carries out what the core wants. Says what it must not want.
+    pub(in crate::simulator) fn carry_out(
+        &mut self,
+        now: Instant,
+        network: &mut Network,
+        trace: &mut Trace,
+        mut dial: impl FnMut(&mut Network) -> Dialled,
+    ) -> Option<String> {
+        let place = self.driver.shard.0;
+        let mut count = 0;
+        while let Some(operation) = self.shard.poll_operation() {
+            count += 1;
+            if count > OPERATIONS_MAX {
+                return Some(format!(
+                    "I9: more than {OPERATIONS_MAX} operations in one pass"
+                ));
+            }
+            let text = describe(&operation);
+            trace.note(now, text.as_bytes(), || format!("shard {place} -> {text}"));
+            self.driver
+                .apply(now, operation, network, |network, _| dial(network));
+        }
+        self.driver.end_pass(now, network);
+        checker::check_understood(self.shard.stats())
+            .or_else(|| checker::check_connects(self.driver.connects))
+    }
+}
+
+impl World {
+    /// One pass of a shard.
+    pub(super) fn pass(&mut self, place: usize) {
         let now = self.now;
         let faults = if self.is_healed {
             Faults::default()
@@ -102,29 +135,15 @@ impl World {
         };
         let patience = self.options.patience.upstream;
         let sim = &mut self.shards[place];
-        let mut count = 0;
-        while let Some(operation) = sim.shard.poll_operation() {
-            count += 1;
-            if count > OPERATIONS_MAX {
-                self.fail(format!(
-                    "I9: more than {OPERATIONS_MAX} operations in one pass"
-                ));
-                return;
-            }
-            let text = super::super::driver::describe(&operation);
-            self.trace
-                .note(now, text.as_bytes(), || format!("shard {place} -> {text}"));
-            let (port, prng) = (&mut self.port, &mut self.prng);
-            sim.driver
-                .apply(now, operation, &mut self.network, |network, _| {
-                    Self::dial(port, network, prng, now, patience, faults)
-                });
-        }
-        sim.driver.end_pass(now, &mut self.network);
-        let found = checker::check_understood(sim.shard.stats())
-            .or_else(|| checker::check_connects(sim.driver.connects))
-            .or_else(|| checker::check_depth(sim.driver.depth(), &self.options.limits));
+        sim.take_events(now, &mut self.network, &mut self.trace);
+        let (port, prng) = (&mut self.port, &mut self.prng);
+        let found = sim.carry_out(now, &mut self.network, &mut self.trace, |network| {
+            dial(port, network, prng, now, patience, faults)
+        });
+        let depth = sim.driver.depth();
+        let found = found.or_else(|| checker::check_depth(depth, &self.options.limits));
         self.violation = self.violation.take().or(found);
+        let sim = &mut self.shards[place];
         for (shard, message) in core::mem::take(&mut sim.driver.outbox) {
             self.tell(shard, message, faults.lost_letter);
         }

@@ -5,8 +5,10 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use manifold_core::auth::{Auth, Users};
 use manifold_core::event::{Address, Failure};
 use manifold_core::ids::{ListenerId, ServiceId, ShardId};
+use manifold_core::limits::Limits;
 use manifold_core::permits::Permits;
 use manifold_core::shard::{Settings, Shard};
 use manifold_core::time::Instant;
@@ -19,11 +21,12 @@ use super::passes::SimShard;
 use crate::simulator::Setup;
 use crate::simulator::classifier::Classifier;
 use crate::simulator::client::Client;
-use crate::simulator::driver::{Dialled, Driver};
+use crate::simulator::driver::{Dialled, Driver, Temper};
 use crate::simulator::network::{LinkId, Network, Patience};
 use crate::simulator::postgres::Node;
 use crate::simulator::prng::Prng;
 use crate::simulator::script::Script;
+use crate::simulator::serves::Serves;
 use crate::simulator::trace::Trace;
 
 impl World {
@@ -50,7 +53,10 @@ impl World {
         let clients =
             (1..=options.clients).map(|number| new_client(number, begin, &options, &mut prng));
         let clients = clients.collect();
-        let shards = new_shards(seed, &options, &mut prng);
+        let shards = match options.between {
+            Between::Nothing => Vec::new(),
+            Between::Shards(count) => new_shards(seed, options.plan(count), &mut prng),
+        };
         Self {
             seed,
             now: Instant(0),
@@ -105,35 +111,35 @@ impl World {
             }
         }
     }
+}
 
-    /// Opens a link from a shard to the node.
-    pub(super) fn dial(
-        port: &mut NodePort,
-        network: &mut Network,
-        prng: &mut Prng,
-        now: Instant,
-        upstream: Patience,
-        faults: Faults,
-    ) -> Dialled {
-        let time = Duration::from_micros(prng.between(1, 2_000));
-        if port.down_until > now {
-            return (Err(Failure::Refused), time);
-        }
-        if prng.chance(faults.refuse) {
-            let slow = Duration::from_millis(prng.between(1, 500));
-            return (
-                Err(*prng.pick(&[Failure::TimedOut, Failure::Unreachable])),
-                slow,
-            );
-        }
-        // Nobody answers, not even that nobody is there.
-        if faults.hang > 0 && prng.chance(faults.hang) {
-            return (Err(Failure::TimedOut), upstream.unacked);
-        }
-        let link = network.open([upstream, NODE]);
-        port.accept(link);
-        (Ok(link), time)
+/// Opens a link from a shard to the node.
+pub(in crate::simulator) fn dial<Node: Serves>(
+    port: &mut NodePort<Node>,
+    network: &mut Network,
+    prng: &mut Prng,
+    now: Instant,
+    upstream: Patience,
+    faults: Faults,
+) -> Dialled {
+    let time = Duration::from_micros(prng.between(1, 2_000));
+    if port.down_until > now {
+        return (Err(Failure::Refused), time);
     }
+    if prng.chance(faults.refuse) {
+        let slow = Duration::from_millis(prng.between(1, 500));
+        return (
+            Err(*prng.pick(&[Failure::TimedOut, Failure::Unreachable])),
+            slow,
+        );
+    }
+    // Nobody answers, not even that nobody is there.
+    if faults.hang > 0 && prng.chance(faults.hang) {
+        return (Err(Failure::TimedOut), upstream.unacked);
+    }
+    let link = network.open([upstream, NODE]);
+    port.accept(link);
+    (Ok(link), time)
 }
 
 fn new_client(number: u32, from: Instant, options: &Options, prng: &mut Prng) -> Client {
@@ -177,13 +183,49 @@ fn new_client(number: u32, from: Instant, options: &Options, prng: &mut Prng) ->
     client
 }
 
-fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
-    let Between::Shards(count) = options.between else {
-        return Vec::new();
-    };
+/// What shards are made of.
+#[derive(Clone, Debug)]
+pub(in crate::simulator) struct Plan {
+    /// How many there are.
+    pub count: u32,
+    /// What the nodes speak.
+    pub protocol: Protocol,
+    /// How clients are authenticated.
+    pub auth: Auth,
+    /// The users file.
+    pub users: Arc<Users>,
+    /// The bounds of each shard.
+    pub limits: Limits,
+    /// Connections to the node, all shards together.
+    pub connections_max: u32,
+    /// The drivers.
+    pub temper: Temper,
+    /// In a thousand classifications, how many doubt without reason.
+    pub doubts: u32,
+}
+
+impl Options {
+    fn plan(&self, count: u32) -> Plan {
+        Plan {
+            count,
+            protocol: Protocol::Postgres,
+            auth: self.logins.auth,
+            users: self.logins.file.clone(),
+            limits: self.limits.clone(),
+            connections_max: self.connections_max,
+            temper: self.temper,
+            doubts: self.doubts,
+        }
+    }
+}
+
+/// Shards that know one service.
+pub(in crate::simulator) fn new_shards(seed: u64, plan: Plan, prng: &mut Prng) -> Vec<SimShard> {
     let address = Address::Unix(Arc::from("/node"));
-    let all_permits = Permits::new(options.connections_max);
-    let mut ledgers: Vec<_> = (1..count).map(|_| Arc::new(all_permits.share())).collect();
+    let all_permits = Permits::new(plan.connections_max);
+    let mut ledgers: Vec<_> = (1..plan.count)
+        .map(|_| Arc::new(all_permits.share()))
+        .collect();
     ledgers.insert(0, Arc::new(all_permits));
     let has_name = prng.chance(300);
     let target = if has_name {
@@ -196,10 +238,10 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
         name: Arc::from("main"),
         listeners: vec![ListenerId(0)],
         target,
-        protocol: Protocol::Postgres,
-        is_admin: false,
-        auth: options.logins.auth,
-        users: options.logins.file.clone(),
+        protocol: plan.protocol,
+        is_admin: true,
+        auth: plan.auth,
+        users: plan.users.clone(),
         permits: ledgers[0].clone(),
         audience: Arc::default(),
         part_of: None,
@@ -213,14 +255,14 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
             ..service.clone()
         };
         let id = ShardId(number);
-        let classifier = Classifier::new(options.doubts, prng.fork());
+        let classifier = Classifier::new(plan.doubts, prng.fork());
         let addresses = vec![address.clone()];
-        let driver = Driver::new(id, options.temper, classifier, addresses, prng.fork());
+        let driver = Driver::new(id, plan.temper, classifier, addresses, prng.fork());
         let settings = Settings {
             id,
             shards: ledgers.len() as u32,
             seed: seed ^ u64::from(number),
-            limits: options.limits.clone(),
+            limits: plan.limits.clone(),
             services: vec![service],
         };
         SimShard {
@@ -229,5 +271,5 @@ fn new_shards(seed: u64, options: &Options, prng: &mut Prng) -> Vec<SimShard> {
             permits,
         }
     };
-    (0..count).map(new_shard).collect()
+    (0..plan.count).map(new_shard).collect()
 }

@@ -97,15 +97,14 @@ impl Redis {
             return self.take_subscription(reach, id, len, change, &words);
         }
         match command {
-            SessionCommand::Client(_) | SessionCommand::Select if self.is_unknown(id) => {
-                match lock {
-                    Some(true) => {
-                        self.answer(reach, id, len, errors::LOCKED);
-                        Turn::Next
-                    }
-                    _ => self.await_lane(reach, id),
+            SessionCommand::Client(_) | SessionCommand::Select if self.is_unknown(id) => match lock
+            {
+                Some(true) => {
+                    self.answer(reach, id, len, errors::LOCKED);
+                    Turn::Next
                 }
-            }
+                _ => self.await_lane(reach, id),
+            },
             SessionCommand::Select => self.select(reach, id, len, &words),
             SessionCommand::Auth => self.authenticate(reach, id, len, &words),
             SessionCommand::Hello => self.hello(reach, id, len, &words),

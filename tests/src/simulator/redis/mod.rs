@@ -1,0 +1,23 @@
+//! The same simulation with a simulated Redis: node, clients, model and world.
+//!
+//! Network, drivers and shards are those of the other protocol. How it works: every request whose
+//! reply depends on data carries a token in one of its words; the node logs what it answered to
+//! each (`log`), and a client compares what it receives with that log and with what it knows of its
+//! own session (`model`, `judge`). Invariant: the same seed with the same set-up gives the same
+//! run.
+
+pub mod client;
+pub mod connection;
+mod data;
+pub mod judge;
+pub mod log;
+pub mod model;
+pub mod node;
+mod options;
+pub mod publish;
+pub mod resp;
+pub mod script;
+mod session;
+mod table;
+mod transaction;
+pub mod world;

@@ -1,0 +1,461 @@
+//! A simulated Redis node: connections over shared data, one command at a time.
+//!
+//! Knows bytes in and bytes out per connection, no network. What a command does by itself is in
+//! `data`, what it does to a connection in `connection`; who else is told, in `publish` and here.
+//! Invariant: a command is run whole before the next one of anybody begins.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use manifold_core::time::Instant;
+
+use super::data::Data;
+use super::log::{Entry, Log, Place, token_of};
+use super::resp::{Taken, Value};
+use super::session::{Blocked, Mute, Session};
+use super::table::TABLE;
+use crate::simulator::prng::Prng;
+use crate::simulator::serves::{Serves, SessionId, Standing};
+
+/// What a node refuses for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Moods {
+    /// Almost everything, because it has just started.
+    pub loading_until: Instant,
+    /// Writes, because it is a replica as yet.
+    pub readonly_until: Instant,
+    /// Almost everything, because a script runs.
+    pub busy_until: Instant,
+    /// In a thousand commands that need memory, how many find none.
+    pub oom: u32,
+}
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it has done.
+    pub log: Log,
+    /// What it refuses.
+    pub moods: Moods,
+    /// Nobody may do anything without a password.
+    pub is_locked: bool,
+    /// Its data.
+    pub(super) data: Data,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    sessions_made: u64,
+    blocked_ever: u64,
+    prng: Prng,
+}
+
+impl Node {
+    /// A node without connections.
+    pub fn new(is_locked: bool, prng: Prng) -> Self {
+        Self {
+            log: Log::default(),
+            moods: Moods {
+                loading_until: Instant(0),
+                readonly_until: Instant(0),
+                busy_until: Instant(0),
+                oom: 0,
+            },
+            is_locked,
+            data: Data::default(),
+            sessions: BTreeMap::new(),
+            sessions_made: 0,
+            blocked_ever: 0,
+            prng,
+        }
+    }
+
+    /// How many connections there ever were.
+    pub fn sessions_made(&self) -> u64 {
+        self.sessions_made
+    }
+
+    /// One connection.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    /// An operator ends a connection.
+    pub fn terminate(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.has_ended = true;
+            session.output.clear();
+        }
+    }
+
+    /// Nobody waits any more.
+    pub fn release_all(&mut self) {
+        let all: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in all {
+            if let Some(mut session) = self.sessions.remove(&id) {
+                self.unblock(&mut session, &Value::NullList, false);
+                self.sessions.insert(id, session);
+            }
+        }
+    }
+
+    /// Everything is as it should be again.
+    pub fn calm(&mut self, now: Instant) {
+        self.moods = Moods {
+            loading_until: now,
+            readonly_until: now,
+            busy_until: now,
+            oom: 0,
+        };
+    }
+
+    /// Who a connection is before it says so.
+    pub(super) fn first_user(&self) -> Option<&'static str> {
+        (!self.is_locked).then_some("default")
+    }
+
+    fn take(&mut self, session: &mut Session, now: Instant, words: &[Vec<u8>]) {
+        self.log.begin();
+        let token = token_of(words);
+        let is_in_multi = session.multi.is_some();
+        let row = TABLE.find(words);
+        if let Some(error) = self.refusal(session, now, words) {
+            let is_exec = row.is_some_and(|row| row.name == "exec");
+            let error = if is_exec {
+                let why = &error;
+                let value = Value::Error(format!(
+                    "EXECABORT Transaction discarded because of: {}",
+                    why.strip_prefix("ERR ").unwrap_or(why)
+                ));
+                self.end_exec(session, &value);
+                value
+            } else {
+                if let Some(multi) = &mut session.multi {
+                    multi.is_dirty = true;
+                    multi.tokens.extend(token.clone());
+                }
+                Value::Error(error)
+            };
+            self.note(session, token, Place::Alone, words, false, &error);
+            return session.say(&error);
+        }
+        let row = row.expect("what has no row is refused");
+        let runs_at_once = ["exec", "discard", "multi", "watch", "quit", "reset"];
+        if is_in_multi && !runs_at_once.contains(&&*row.name) {
+            let multi = session.multi.as_mut().expect("it is there");
+            if let Some(token) = &token {
+                let owner = super::log::owner_of(token);
+                let other = multi
+                    .tokens
+                    .iter()
+                    .find(|it| super::log::owner_of(it) != owner);
+                if let Some(other) = other {
+                    self.log.violations.push(format!(
+                        "I6: {token} is queued in a transaction together with {other}"
+                    ));
+                }
+                multi.tokens.push(token.clone());
+            }
+            multi.queue.push(words.to_vec());
+            let value = Value::Simple("QUEUED".to_owned());
+            self.note(session, token, Place::Queued, words, false, &value);
+            return session.say(&value);
+        }
+        let answer = match &*row.name {
+            "exec" => Some(self.exec(session, now)),
+            name => self.run(session, now, name, words, false),
+        };
+        if let Some(answer) = answer {
+            self.note(session, token, Place::Alone, words, true, &answer);
+            session.say(&answer);
+        }
+        self.tell_watchers(session);
+    }
+
+    /// Why a command is not run, in a node's words.
+    fn refusal(&mut self, session: &Session, now: Instant, words: &[Vec<u8>]) -> Option<String> {
+        let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+        let Some(row) = TABLE.find(words) else {
+            let rest: String = words[1..]
+                .iter()
+                .map(|it| format!("'{}' ", text(it)))
+                .collect();
+            let name = text(&words[0]);
+            return Some(format!(
+                "ERR unknown command '{name}', with args beginning with: {rest}"
+            ));
+        };
+        if !row.takes(words.len()) {
+            let name = &row.name;
+            return Some(format!(
+                "ERR wrong number of arguments for '{name}' command"
+            ));
+        }
+        let Some(user) = session.user else {
+            return (!row.is("no_auth")).then(|| "NOAUTH Authentication required.".to_owned());
+        };
+        if user == "ltd" && ["append", "getdel", "spublish"].contains(&&*row.name) {
+            let name = &row.name;
+            return Some(format!(
+                "NOPERM this user has no permissions to run the '{name}' command"
+            ));
+        }
+        if row.is("denyoom") && self.moods.oom > 0 && self.prng.chance(self.moods.oom) {
+            let text = "OOM command not allowed when used memory > 'maxmemory'.";
+            return Some(text.to_owned());
+        }
+        let queue = session.multi.iter().flat_map(|multi| &multi.queue);
+        let mut queue = queue.filter(|_| row.name == "exec");
+        let writes = row.is("write")
+            || queue.any(|words| TABLE.find(words).is_some_and(|row| row.is("write")));
+        if writes && now < self.moods.readonly_until {
+            let text = "READONLY You can't write against a read only replica.";
+            return Some(text.to_owned());
+        }
+        if session.is_listening()
+            && session.version == super::resp::Version::Two
+            && !is_allowed_while_listening(&row.name)
+        {
+            return Some(context_error(&row.name));
+        }
+        if now < self.moods.loading_until && !row.is("loading") {
+            return Some("LOADING Redis is loading the dataset in memory".to_owned());
+        }
+        // What a script does to CLIENT REPLY is left out: who asks could not know what to expect.
+        let is_spared = row.is("allow_busy") || row.name == "client|reply";
+        if now < self.moods.busy_until && !is_spared {
+            let text = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
+                        SHUTDOWN NOSAVE.";
+            return Some(text.to_owned());
+        }
+        None
+    }
+
+    /// Runs a command. None if it has said what there is to say, or waits.
+    pub(super) fn run(
+        &mut self,
+        session: &mut Session,
+        now: Instant,
+        name: &str,
+        words: &[Vec<u8>],
+        is_in_exec: bool,
+    ) -> Option<Value> {
+        match name {
+            "blpop" | "brpop" => self.pop_or_wait(session, now, name, words, is_in_exec),
+            "publish" | "spublish" => Some(self.publish(session, now, words)),
+            "wait" => Some(Value::Int(0)),
+            "command" => {
+                session.output.extend(&TABLE.reply);
+                None
+            }
+            _ if super::connection::knows(name) => self.run_on_connection(session, name, words),
+            _ => Some(self.data.run(session.database, name, words)),
+        }
+    }
+
+    fn pop_or_wait(
+        &mut self,
+        session: &mut Session,
+        now: Instant,
+        name: &str,
+        words: &[Vec<u8>],
+        is_in_exec: bool,
+    ) -> Option<Value> {
+        let (keys, timeout) = (&words[1..words.len() - 1], &words[words.len() - 1]);
+        let timeout = String::from_utf8_lossy(timeout)
+            .parse::<f64>()
+            .unwrap_or(0.0);
+        match self.data.pop_first(session.database, keys, name == "blpop") {
+            Ok(Some(value)) | Err(value) => return Some(value),
+            Ok(None) if is_in_exec => return Some(Value::NullList),
+            Ok(None) => {}
+        }
+        self.blocked_ever += 1;
+        let until = (timeout > 0.0).then(|| now + Duration::from_secs_f64(timeout));
+        session.blocked = Some(Blocked {
+            words: words.to_vec(),
+            until,
+            since: self.blocked_ever,
+        });
+        None
+    }
+
+    /// Ends the waiting of a connection.
+    pub(super) fn unblock(&mut self, session: &mut Session, answer: &Value, by_request: bool) {
+        let Some(blocked) = session.blocked.take() else {
+            return;
+        };
+        self.log.begin();
+        let token = token_of(&blocked.words);
+        self.note(
+            session,
+            token.clone(),
+            Place::Alone,
+            &blocked.words,
+            true,
+            answer,
+        );
+        let entries = token.and_then(|token| self.log.entries.get_mut(&token));
+        if let Some(entry) = entries.and_then(|entries| entries.last_mut()) {
+            entry.was_unblocked = by_request;
+        }
+        session.say(answer);
+    }
+
+    /// Gives elements to those who wait for them.
+    fn serve_blocked(&mut self) {
+        loop {
+            let waiting = self.sessions.values().filter_map(|session| {
+                let blocked = session.blocked.as_ref()?;
+                Some((blocked.since, session.id))
+            });
+            let mut waiting: Vec<_> = waiting.collect();
+            waiting.sort_unstable();
+            let served = waiting.iter().any(|&(_, id)| self.serve_one(id));
+            if !served {
+                return;
+            }
+        }
+    }
+
+    fn serve_one(&mut self, id: SessionId) -> bool {
+        let Some(mut session) = self.sessions.remove(&id) else {
+            return false;
+        };
+        let blocked = session.blocked.as_ref().expect("it waits");
+        let words = &blocked.words;
+        let is_left = words[0].eq_ignore_ascii_case(b"blpop");
+        let keys = &words[1..words.len() - 1];
+        let popped = self.data.pop_first(session.database, keys, is_left);
+        let found = matches!(popped, Ok(Some(_)));
+        if let Ok(Some(value)) = popped {
+            self.unblock(&mut session, &value, false);
+            self.tell_watchers(&mut session);
+        }
+        self.sessions.insert(id, session);
+        found
+    }
+
+    /// Who watches keys that have changed is told so by its next EXEC.
+    pub(super) fn tell_watchers(&mut self, running: &mut Session) {
+        for key in core::mem::take(&mut self.data.changed) {
+            let all = self.sessions.values_mut().chain([&mut *running]);
+            for session in all.filter(|session| session.watched.contains(&key)) {
+                session.is_touched = true;
+            }
+            self.log.note_change(key);
+        }
+    }
+
+    /// Notes an answer, if the request has a token.
+    pub(super) fn note(
+        &mut self,
+        session: &Session,
+        token: Option<String>,
+        place: Place,
+        words: &[Vec<u8>],
+        has_run: bool,
+        answer: &Value,
+    ) {
+        let Some(token) = token else { return };
+        let row = TABLE.find(words);
+        let is_write = row.is_some_and(|row| row.is("write") || row.name.ends_with("publish"));
+        let entry = Entry {
+            seq: self.log.seq,
+            session: session.id,
+            user: session.user,
+            database: session.database,
+            version: session.version,
+            place,
+            has_run,
+            is_write,
+            was_unblocked: false,
+            reply: answer.bytes(session.version),
+        };
+        self.log.note(&token, entry);
+    }
+}
+
+/// What a connection with subscriptions may do in the old version.
+fn is_allowed_while_listening(name: &str) -> bool {
+    name.ends_with("subscribe") || ["ping", "quit", "reset"].contains(&name)
+}
+
+/// What it is told otherwise.
+pub fn context_error(name: &str) -> String {
+    format!(
+        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+         are allowed in this context"
+    )
+}
+
+impl Serves for Node {
+    fn accept(&mut self) -> SessionId {
+        self.sessions_made += 1;
+        let id = SessionId(self.sessions_made);
+        self.sessions
+            .insert(id, Session::new(id, self.first_user()));
+        id
+    }
+
+    fn standing(&self, id: SessionId, now: Instant) -> Option<Standing> {
+        let session = self.sessions.get(&id)?;
+        Some(Standing {
+            is_ready: session.is_ready(now),
+            is_busy: false,
+            has_ended: session.has_ended,
+            has_output: !session.output.is_empty(),
+            is_counted: !session.has_ended,
+        })
+    }
+
+    fn receive(&mut self, id: SessionId, bytes: &[u8]) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.receive(bytes);
+        }
+    }
+
+    fn step(&mut self, id: SessionId, now: Instant) {
+        let Some(mut session) = self.sessions.remove(&id) else {
+            return;
+        };
+        if session.blocked.is_some() {
+            self.unblock(&mut session, &Value::NullList, false);
+        } else {
+            match session.requests.pop_front() {
+                Some(Taken::Request(words)) => self.take(&mut session, now, &words),
+                Some(Taken::Bad(text)) => {
+                    session.say(&Value::error(text));
+                    session.has_ended = true;
+                }
+                Some(Taken::Nothing) | None => {}
+            }
+            session.mute = match session.mute {
+                Mute::Next => Mute::This,
+                Mute::This => Mute::No,
+                mute => mute,
+            };
+        }
+        self.sessions.insert(id, session);
+        self.serve_blocked();
+    }
+
+    fn take_output(&mut self, id: SessionId, bytes_max: usize) -> Vec<u8> {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Vec::new();
+        };
+        let count = session.output.len().min(bytes_max);
+        session.output.drain(..count).collect()
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        self.sessions.remove(&id);
+    }
+
+    fn next_time(&self, now: Instant) -> Option<Instant> {
+        let blocked = self.sessions.values().filter_map(|it| it.blocked.as_ref());
+        let times = blocked.filter_map(|blocked| blocked.until);
+        times.filter(|time| *time > now).min()
+    }
+
+    fn sessions_open(&self) -> usize {
+        self.sessions.len()
+    }
+}
