@@ -205,10 +205,10 @@ fn measure_idle(load: &Load, running: &Running) -> Sample {
     let mut clients: Vec<Resp> = (0..load.clients)
         .map(|_| Resp::open(running.address()).expect("clients are accepted"))
         .collect();
+    // One after the other: what many at once need is kept for the next time, up to a bound, and
+    // belongs to no client.
     for client in &mut clients {
         client.send(&command("GET key:000000000001"));
-    }
-    for client in &mut clients {
         client.reply();
     }
     thread::sleep(Duration::from_secs(2));

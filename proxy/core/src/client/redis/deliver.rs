@@ -86,6 +86,8 @@ impl Redis {
         }
         client.answered = client.answered.wrapping_add(1);
         client.input.drop_answered(len as usize);
+        // A client with nothing under way holds no buffer: 0.4 KiB each instead of 1.4.
+        client.input.release(&mut reach.conns.pool);
         client.is_amid = false;
         client.retries = 0;
         if client.session.is_some() {
@@ -114,6 +116,7 @@ impl Redis {
             };
             client.answered = number.wrapping_add(1);
             client.input.drop_answered(len as usize);
+            client.input.release(&mut reach.conns.pool);
             client.is_amid = false;
             self.flush_late(reach, id);
         }
