@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use manifold_tests::harness::process::wait_for;
 use manifold_tests::harness::resp::{bulk, command, commands, shown};
-use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisCluster, Resp};
+use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisCluster, RedisNode, Resp};
 
 /// A cluster that stays as it is, for all tests that do not change it.
 fn steady() -> &'static RedisCluster {
@@ -362,9 +362,10 @@ fn under_load(
         let all: Vec<_> = (0..clients).map(count).collect();
         during(&done);
         stop.store(true, Ordering::Relaxed);
-        let all = all
-            .into_iter()
-            .map(|one| one.join().expect("no client failed"));
+        let all = all.into_iter().map(|one| {
+            one.join()
+                .unwrap_or_else(|_| panic!("{}", proxy.counters()))
+        });
         all.flatten().collect()
     })
 }
@@ -430,29 +431,40 @@ fn loses_and_doubles_nothing_while_slots_go_from_node_to_node() {
     }
 }
 
+/// A primary goes while clients count: whatever they were told holds afterwards.
+fn fails_over(driver: Driver, lose: fn(&RedisNode)) {
+    let cluster = RedisCluster::start(1, &[]);
+    let proxy = before(&cluster, driver);
+    let mut client = open(&proxy);
+    let unknown = |error: &str| error.contains("may have been executed");
+    let counted = under_load(&proxy, 4, 6, unknown, |done| {
+        wait_for_more(done, 200);
+        lose(&cluster.nodes[0]);
+        cluster.wait_for_primary(3);
+        wait_for_more(done, 200);
+    });
+    for (key, least, most) in counted {
+        let value = value_of(&mut client, &key);
+        assert!(
+            least <= value && value <= most,
+            "{key}: {value} after {least}, of at most {most}"
+        );
+    }
+    check(&proxy);
+}
+
 #[test]
 fn waits_for_the_new_primary_when_one_dies() {
-    for driver in Driver::ALL {
-        let cluster = RedisCluster::start(1, &[]);
-        let proxy = before(&cluster, driver);
-        let mut client = open(&proxy);
-        let unknown = |error: &str| error.contains("may have been executed");
-        let counted = under_load(&proxy, 4, 6, unknown, |done| {
-            wait_for_more(done, 200);
-            // What has been acknowledged is at the replica, too.
-            cluster.nodes[0].crash();
-            cluster.wait_for_primary(3);
-            wait_for_more(done, 200);
-        });
-        for (key, least, most) in counted {
-            let value = value_of(&mut client, &key);
-            assert!(
-                least <= value && value <= most,
-                "{key}: {least} {value} {most}"
-            );
+    thread::scope(|scope| {
+        for driver in Driver::ALL {
+            scope.spawn(move || fails_over(driver, RedisNode::crash));
         }
-        check(&proxy);
-    }
+    });
+}
+
+#[test]
+fn waits_for_the_new_primary_when_one_hangs() {
+    fails_over(Driver::ALL[0], RedisNode::freeze);
 }
 
 #[test]

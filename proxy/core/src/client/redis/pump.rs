@@ -10,6 +10,7 @@ use manifold_protocols::redis::resp::request::{Arguments, Found, Malformed, rewr
 use crate::client::redis::judge::{Need, find_unit, judge};
 use crate::client::redis::pausing::need_in_pause;
 use crate::client::redis::spread::PartKind;
+use crate::client::redis::transact::len_of;
 use crate::client::redis::{Client, Mute, Waiting, errors};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
@@ -138,10 +139,7 @@ impl Redis {
         let kind = client.part_at_hand().map(|part| part.kind);
         match (command, kind) {
             (SessionCommand::Multi, Some(PartKind::Unit { replies, lane })) => {
-                let node = &self.nodes[client.service.index()];
-                let unparsed = client.input.unparsed();
-                let unit = find_unit(&node.table, unparsed, self.bulk_bytes_max, true);
-                let len = unit.map_or(len, |unit| unit.len);
+                let len = len_of(client.input.unparsed(), replies);
                 self.share(reach, id, len, replies, lane, Effect::Unit)
             }
             (SessionCommand::Multi, _) => self.want_lease(reach, id),
@@ -157,6 +155,12 @@ impl Redis {
 
     /// Says why a request goes nowhere.
     pub(crate) fn deny(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize) -> Turn {
+        let client = &mut self.clients[id];
+        if client.branch.is_some() && !client.is_answered() {
+            // A branch is answered in order.
+            client.waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
         let client = &self.clients[id];
         let table = &self.nodes[client.service.index()].table;
         let mut words = Arguments::of(&client.input.unparsed()[..len]);

@@ -1,4 +1,4 @@
-//! Requests that wait at a node that is not theirs any more.
+//! Requests that wait before they are sent again, or at a node that is not theirs any more.
 //!
 //! What has been sent comes back by itself; what waits for an upstream would wait for a node that
 //! may never come back. Invariant: the requests of a branch keep their order.
@@ -7,9 +7,52 @@ use crate::client::redis::Waiting;
 use crate::client::redis::spread::Part;
 use crate::ids::{ClientId, ServiceId};
 use crate::reach::Reach;
-use crate::redis::Redis;
+use crate::redis::{Redis, RedisTimer};
+use crate::shard::Timer;
+use crate::time::Instant;
+
+/// The first pause before something is sent again to a node that could not do it; it doubles.
+const PAUSE_NANOS: u64 = 2_000_000;
+
+/// The longest.
+const PAUSE_NANOS_MAX: u64 = 64_000_000;
 
 impl Redis {
+    /// A part is sent again after a while.
+    pub(crate) fn delay(&mut self, reach: &mut Reach<'_>, front: ClientId, part: Part) {
+        let cluster = self.clients[front].service;
+        let pause = (PAUSE_NANOS << part.tries.saturating_sub(1).min(8)).min(PAUSE_NANOS_MAX);
+        let due = Instant(reach.now.0 + pause);
+        self.map_mut(cluster).delayed.push((due, front, part));
+        let timer = Timer::Redis(RedisTimer::Delayed(cluster));
+        reach.timers.add(due, timer);
+    }
+
+    /// Sends what has waited for long enough.
+    pub(crate) fn send_delayed(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
+        let map = self.map_mut(cluster);
+        let (due, left): (Vec<_>, Vec<_>) = core::mem::take(&mut map.delayed)
+            .into_iter()
+            .partition(|(due, ..)| *due <= reach.now);
+        map.delayed = left;
+        for (_, front, part) in due {
+            if self.clients.get(front).is_some() {
+                self.send_after_pause(reach, front, part);
+            }
+        }
+    }
+
+    fn send_after_pause(&mut self, reach: &mut Reach<'_>, front: ClientId, mut part: Part) {
+        match part.asked_of.take() {
+            Some(node) => {
+                part.is_asking = true;
+                self.rebind(front, &part, node);
+                self.dispatch(reach, front, part, node);
+            }
+            None => self.send_by_map(reach, front, part),
+        }
+    }
+
     /// The map has changed: what waits at a node for a slot that it has no more goes to the one
     /// that has it.
     pub(crate) fn recall_all(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
@@ -58,7 +101,8 @@ impl Redis {
                 .map_or(part.node.or(map.home()), |slot| map.owner(slot));
             owner.is_some() && owner != Some(node)
         };
-        let is_free = client.lease.is_none();
+        // What is there already comes back by itself, and nothing may overtake it.
+        let is_free = client.lease.is_none() && client.is_answered();
         if !is_free || !branch.parts.iter().skip(sent).any(is_elsewhere) {
             return;
         }

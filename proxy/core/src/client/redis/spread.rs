@@ -14,8 +14,7 @@ use crate::client::redis::gather::Gather;
 use crate::client::redis::{Client, errors};
 use crate::ids::{ClientId, ServiceId, UpstreamId};
 use crate::reach::Reach;
-use crate::redis::{Redis, RedisTimer};
-use crate::shard::Timer;
+use crate::redis::Redis;
 use crate::time::Instant;
 use crate::upstream::redis::Own;
 use crate::upstream::redis::pool::{Key, Lane};
@@ -71,6 +70,8 @@ pub struct Part {
     pub is_scripted: bool,
     /// The node is to be told that it may have the key already.
     pub is_asking: bool,
+    /// After a pause, this node is to be told so.
+    pub asked_of: Option<ServiceId>,
     /// A node has sent it away.
     pub is_stray: bool,
     /// How often.
@@ -119,12 +120,6 @@ const HOPS_MAX: u8 = 5;
 
 /// How often a part is sent again that its node refuses because some of its keys are on their way.
 const TRIES_MAX: u8 = 16;
-
-/// The first pause before something is sent again to a node that could not do it; it doubles.
-const PAUSE_NANOS: u64 = 2_000_000;
-
-/// The longest.
-const PAUSE_NANOS_MAX: u64 = 64_000_000;
 
 impl Spread {
     /// Whether nothing of it is at any node.
@@ -271,6 +266,10 @@ impl Redis {
         let client = &mut self.clients[id];
         let lease = client.lease;
         assert!(number == client.answered, "a branch is answered in order");
+        let upstream = client.route.and_then(|it| self.upstreams.get(it.upstream));
+        let head = upstream.and_then(|it| it.pipe.front());
+        // The last reply to a transaction, if that is no error, says that it has been run.
+        let is_run = head.is_some_and(|it| it.replies == 1) && piece.first() != Some(&b'-');
         let branch = client.branch.as_mut().expect("it is a branch");
         let front = branch.front;
         let part = branch.parts.front_mut().expect("it was asked for");
@@ -280,6 +279,17 @@ impl Redis {
                 client.is_amid = true;
                 let number = part.number;
                 self.deliver_for(reach, front, number, piece, lease);
+            }
+            PartKind::Unit { .. } if is_run => {
+                // Nothing can be sent away any more, and what comes may be long.
+                part.kind = PartKind::Whole;
+                let (mut kept, number) = (core::mem::take(&mut part.kept), part.number);
+                kept.extend_from_slice(piece);
+                let is_mute = part.is_mute;
+                client.is_amid = true;
+                if !is_mute {
+                    self.deliver_for(reach, front, number, &kept, lease);
+                }
             }
             PartKind::Unit { .. } | PartKind::Gathered(_) | PartKind::Own => {
                 part.kept.extend_from_slice(piece);
@@ -463,12 +473,17 @@ impl Redis {
                 self.dispatch(reach, front, part, node);
             }
             Verdict::Lost if part.tries <= HOPS_MAX => self.send_by_map(reach, front, part),
+            // Where it is to be asked for is not what the map says.
+            Verdict::Ask(node) => {
+                part.asked_of = Some(node);
+                self.delay(reach, front, part);
+            }
             _ => self.delay(reach, front, part),
         }
     }
 
     /// What makes a session stay at a node goes to another.
-    fn rebind(&mut self, front: ClientId, part: &Part, node: ServiceId) {
+    pub(crate) fn rebind(&mut self, front: ClientId, part: &Part, node: ServiceId) {
         let spread = self.clients[front].spread();
         if part.node.is_some() && spread.bound.is_some() {
             spread.bound = Some(node);
@@ -492,30 +507,6 @@ impl Redis {
                 self.dispatch(reach, front, part, node);
             }
             None => self.delay(reach, front, part),
-        }
-    }
-
-    /// A part is sent again after a while.
-    fn delay(&mut self, reach: &mut Reach<'_>, front: ClientId, part: Part) {
-        let cluster = self.clients[front].service;
-        let pause = (PAUSE_NANOS << part.tries.saturating_sub(1).min(8)).min(PAUSE_NANOS_MAX);
-        let due = Instant(reach.now.0 + pause);
-        self.map_mut(cluster).delayed.push((due, front, part));
-        let timer = Timer::Redis(RedisTimer::Delayed(cluster));
-        reach.timers.add(due, timer);
-    }
-
-    /// Sends what has waited for long enough.
-    pub(crate) fn send_delayed(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
-        let map = self.map_mut(cluster);
-        let (due, left): (Vec<_>, Vec<_>) = core::mem::take(&mut map.delayed)
-            .into_iter()
-            .partition(|(due, ..)| *due <= reach.now);
-        map.delayed = left;
-        for (_, front, part) in due {
-            if self.clients.get(front).is_some() {
-                self.send_by_map(reach, front, part);
-            }
         }
     }
 

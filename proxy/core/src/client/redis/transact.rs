@@ -4,7 +4,9 @@
 //! MULTI is answered as every node answers it, and what needs no key is queued here. Invariant:
 //! nothing of a transaction is sent to a second node.
 
-use manifold_protocols::redis::command::{Class, Command, SessionCommand, Table};
+use manifold_protocols::redis::command::{
+    Class, ClientCommand, Command, Handling, SessionCommand, Table,
+};
 use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
 use crate::client::redis::aim::{Aim, aim};
@@ -16,6 +18,7 @@ use crate::client::redis::{Mute, Waiting, errors};
 use crate::ids::{ClientId, ServiceId};
 use crate::reach::Reach;
 use crate::redis::Redis;
+use crate::upstream::redis::Effect;
 
 /// A transaction that has begun.
 #[derive(Debug, Default)]
@@ -173,19 +176,13 @@ impl Redis {
             Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
                 return self.take_session(reach, id, asked.len, command);
             }
-            Need::Session(SessionCommand::Multi) => {}
-            Need::Session(_) => {
-                self.queue_own(reach, id, POISON);
-                let request = &self.clients[id].input.unparsed()[..asked.len];
-                let name = Arguments::of(request).next().unwrap_or_default();
-                let name = String::from_utf8_lossy(name).into_owned();
-                let service = self.clients[id].service;
-                let name_of_service = &reach.service(service).name;
-                let text = errors::no_session_in_multi(name_of_service, &name);
-                self.answer(reach, id, asked.len, &text);
-                return Turn::Next;
+            Need::Session(SessionCommand::Multi) | Need::Share(..) => {}
+            Need::Session(_) => return self.refuse_in_transaction(reach, id, asked),
+            // What makes a connection its session's own is at one node only.
+            Need::Alone(alone) if alone.pins || is_of_connection(alone.effect, command) => {
+                return self.refuse_in_transaction(reach, id, asked);
             }
-            Need::Share(..) | Need::Alone(_) => {}
+            Need::Alone(_) => {}
         }
         let request = &self.clients[id].input.unparsed()[..asked.len];
         let name = Arguments::of(request).next().unwrap_or_default();
@@ -206,6 +203,18 @@ impl Redis {
             // What is wrong with it is for the node to say.
             _ => self.queue_at_node(reach, id, asked, None),
         }
+    }
+
+    /// The node has to know that the transaction is not what it should be.
+    fn refuse_in_transaction(&mut self, reach: &mut Reach<'_>, id: ClientId, asked: Asked) -> Turn {
+        self.queue_own(reach, id, POISON);
+        let request = &self.clients[id].input.unparsed()[..asked.len];
+        let name = Arguments::of(request).next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name).into_owned();
+        let service = &reach.service(self.clients[id].service).name;
+        let text = errors::no_session_in_multi(service, &name);
+        self.answer(reach, id, asked.len, &text);
+        Turn::Next
     }
 
     fn held(&mut self, id: ClientId) -> &mut Held {
@@ -379,6 +388,12 @@ impl Redis {
     }
 }
 
+/// Whether a command makes a stream of its connection, or has the node push to it.
+fn is_of_connection(effect: Effect, command: Option<&Command>) -> bool {
+    let tracking = Handling::Session(SessionCommand::Client(ClientCommand::Tracking));
+    effect == Effect::Stream || command.is_some_and(|it| it.handling == tracking)
+}
+
 /// The slot of a transaction's first key, and whether it has one of another slot.
 fn slots_of_unit(table: &Table, mut requests: &[u8]) -> (Option<u16>, bool) {
     let mut first = None;
@@ -411,6 +426,18 @@ fn has_script(table: &Table, mut requests: &[u8]) -> bool {
 
 fn slot_of(key: &[u8]) -> u16 {
     manifold_protocols::redis::cluster::slot(key)
+}
+
+/// How long so many requests are together, which are known to be whole.
+pub(crate) fn len_of(bytes: &[u8], requests: u32) -> usize {
+    let mut at = 0;
+    for _ in 0..requests {
+        let found = Finder::default().find(&bytes[at..], usize::MAX >> 1);
+        if let Ok(Found::Whole { len, .. }) = found {
+            at += len;
+        }
+    }
+    at
 }
 
 /// The only word of the last of some requests.

@@ -54,6 +54,8 @@ pub struct Cluster {
     /// Slots on their way from node to node, as far as anybody ran into it, and until when that is
     /// taken into account.
     moving: Vec<(u16, Instant)>,
+    /// Upstreams that owe an answer: which, where it was asked for, and when that was seen first.
+    owing: Vec<(UpstreamId, u64, Instant)>,
 }
 
 /// Nodes of one cluster that are remembered, at most; a cluster has 1 000 by its own rules.
@@ -64,6 +66,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long an answer may take before another node is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a node may owe an answer before that is taken for a sign that it is gone.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// How often the map is asked for if nothing is wrong with it, less up to a quarter.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -304,6 +309,7 @@ impl Redis {
         let mut primaries = self.map(cluster).primaries.iter();
         let is_failing =
             primaries.any(|(_, node)| self.nodes[node.index()].failing_since.is_some());
+        self.mind_silent(reach, cluster);
         let map = self.map_mut(cluster);
         map.moving.retain(|(_, until)| now < *until);
         map.is_stale |= is_failing || now >= map.due_at;
@@ -317,8 +323,14 @@ impl Redis {
         if ready.is_empty() {
             return self.open_for_map(reach, cluster);
         }
-        // Not always the same one: it may be the one that knows least.
-        let target = ready[(now.0 / 1_000_000) as usize % ready.len()];
+        let idle = ready
+            .iter()
+            .filter(|id| self.upstreams[**id].pipe.is_empty());
+        let idle: Vec<_> = idle.copied().collect();
+        // One that owes nothing will answer. Not always the same: it may be the one that knows
+        // least.
+        let best = if idle.is_empty() { &ready } else { &idle };
+        let target = best[(now.0 / 1_000_000) as usize % best.len()];
         self.ask_for_map(reach, cluster, target);
     }
 
@@ -331,6 +343,43 @@ impl Redis {
             is_part && is_lane && one.state == State::Ready && !one.is_retiring
         });
         ready.map(|(id, _)| id)
+    }
+
+    /// Looks for nodes that owe answers. One of them may have been replaced, which is a reason to
+    /// ask for the map; and one that has no slots any more is not waited for.
+    fn mind_silent(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
+        let before = core::mem::take(&mut self.map_mut(cluster).owing);
+        let seen = |id, position| {
+            let mut before = before.iter();
+            let known = before.find(|one| (one.0, one.1) == (id, position));
+            known.map_or(reach.now, |one| one.2)
+        };
+        let parts = self
+            .upstreams
+            .iter()
+            .filter(|(_, one)| self.nodes[one.service.index()].part_of == Some(cluster));
+        let owing: Vec<_> = parts
+            .filter_map(|(id, one)| Some((id, one.pipe.front()?.position)))
+            .map(|(id, position)| (id, position, seen(id, position)))
+            .collect();
+        let is_late = |since: Instant| reach.now - since >= SILENCE;
+        // On a lease, a command may block for as long as it likes.
+        let is_lane = |id: &UpstreamId| matches!(self.upstreams[*id].post, Post::Lane(_));
+        let is_silent = owing
+            .iter()
+            .any(|(id, _, since)| is_late(*since) && is_lane(id));
+        let map = self.map_mut(cluster);
+        map.is_stale |= is_silent && reach.now >= map.asked_at + PATIENCE;
+        let primaries = map.primaries.clone();
+        let late = owing.iter().filter(|(.., since)| is_late(*since));
+        let late: Vec<_> = late.map(|(id, ..)| *id).collect();
+        map.owing = owing;
+        for id in late {
+            let node = self.upstreams.get(id).map(|one| one.service);
+            if node.is_some_and(|node| primaries.iter().all(|(_, one)| *one != node)) {
+                self.handle_upstream_down(reach, id, "it has no slots, and does not answer");
+            }
+        }
     }
 
     /// Whether the sessions of a pool get answers from the nodes, as far as is known.
@@ -389,8 +438,8 @@ impl Redis {
         if map.owners != owners {
             map.owners = owners;
             map.settle();
-            self.recall_all(reach, cluster);
         }
+        self.recall_all(reach, cluster);
         // A single slot may have been known to have gone before.
         self.move_topics(reach, cluster);
         self.wake_for_map(cluster);

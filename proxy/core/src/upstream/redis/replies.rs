@@ -266,6 +266,7 @@ impl Redis {
         // Invalidations of tracked keys, for the one who asked for them.
         if let Some(holder) = self.upstreams[id].holder
             && let Some(client) = self.clients.get(holder)
+            && client.branch.is_none()
         {
             let number = client.answered;
             self.deliver(reach, holder, number, push);

@@ -178,6 +178,7 @@ fn asks_for_the_map_once_however_many_say_that_it_is_wrong() {
     for _ in &clients {
         stage.refuse_at(7001, "MOVED 3300 127.0.0.1:7002");
     }
+    stage.say_at(7002, "+OK ".repeat(20).trim_end());
     stage.wait(150);
     assert_eq!(stage.maps_asked(), before + 1);
     stage.wait(10_000);
@@ -388,4 +389,48 @@ fn follows_no_script_to_a_stranger() {
         "SET b 1",
         "others are led by nodes alone"
     );
+}
+
+#[test]
+fn gives_up_a_node_that_is_silent_after_another_has_taken_over() {
+    let mut stage = stage();
+    let [one, other] = [stage.client(), stage.client()];
+    stage.send(one, "SET b 1");
+    stage.send(other, "GET b");
+    stage.asked_at(7001);
+    stage.wait(1_000);
+    stage.set_map(&[(5460, 7004), (10_922, 7002), (16_383, 7003)]);
+    stage.wait(4_000);
+    let heard = stage.heard(one);
+    assert!(heard.contains("may have been executed"), "{heard}");
+    assert_eq!(stage.asked_at(7004), "GET b");
+}
+
+#[test]
+fn waits_for_a_node_that_takes_its_time_and_has_its_slots() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "EVAL x 1 b");
+    stage.wait(60_000);
+    assert_eq!(stage.asked_at(7001), "EVAL x 1 b");
+    stage.say_at(7001, ":1");
+    assert_eq!(stage.heard(client), ":1");
+}
+
+#[test]
+fn asks_again_where_it_was_sent_however_often_that_was() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "SET b 1");
+    stage.asked_at(7001);
+    for _ in 0..10 {
+        stage.refuse_at(7001, "CLUSTERDOWN The cluster is down");
+        stage.wait(100);
+        assert_eq!(stage.asked_at(7001), "SET b 1");
+    }
+    stage.refuse_at(7001, "ASK 3300 127.0.0.1:7003");
+    stage.wait(100);
+    assert_eq!(stage.asked_at(7003), "ASKING; SET b 1");
+    stage.say_at(7003, "+OK :1");
+    assert_eq!(stage.heard(client), ":1");
 }
