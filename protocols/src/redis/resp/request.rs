@@ -12,6 +12,21 @@ pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// The largest count of arguments in a request.
 const COUNT_MAX: i64 = i32::MAX as i64;
 
+/// The same where nobody has said who it is, and has to.
+const STRANGER_COUNT_MAX: i64 = 10;
+
+/// The longest argument there.
+pub const STRANGER_BULK_BYTES_MAX: usize = 16 << 10;
+
+/// What a node takes from a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The longest argument.
+    pub bulk_bytes_max: usize,
+    /// The client has to say who it is, and has not.
+    pub is_stranger: bool,
+}
+
 /// What a client sent is no request. The node would answer this text and close the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Malformed {
@@ -36,6 +51,12 @@ pub enum Malformed {
     /// A length of an argument that is none, or above what the node takes.
     #[error("Protocol error: invalid bulk length")]
     Length,
+    /// More arguments than the node takes from somebody who has not said who it is.
+    #[error("Protocol error: unauthenticated multibulk length")]
+    CountOfStranger,
+    /// A longer argument than that.
+    #[error("Protocol error: unauthenticated bulk length")]
+    LengthOfStranger,
 }
 
 /// An error is one line, whatever it is about.
@@ -91,7 +112,16 @@ impl Finder {
     /// Looks at everything that is there, from the request's first byte on. An argument may have up
     /// to `bulk_bytes_max` bytes.
     pub fn find(&mut self, bytes: &[u8], bulk_bytes_max: usize) -> Result<Found, Malformed> {
-        let found = self.look(bytes, bulk_bytes_max);
+        let bounds = Bounds {
+            bulk_bytes_max,
+            is_stranger: false,
+        };
+        self.find_within(bytes, bounds)
+    }
+
+    /// The same within these bounds.
+    pub fn find_within(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Found, Malformed> {
+        let found = self.look(bytes, bounds);
         if !matches!(found, Ok(Found::Part { .. })) {
             *self = Self::default();
         }
@@ -103,7 +133,7 @@ impl Finder {
         self.at
     }
 
-    fn look(&mut self, bytes: &[u8], bulk_bytes_max: usize) -> Result<Found, Malformed> {
+    fn look(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Found, Malformed> {
         if self.count == 0 {
             match bytes.first() {
                 None => return Ok(Found::Part { needed: 1 }),
@@ -117,6 +147,9 @@ impl Finder {
             };
             let count = number::parse(line).filter(|count| *count <= COUNT_MAX);
             let count = count.ok_or(Malformed::Count)?;
+            if bounds.is_stranger && count > STRANGER_COUNT_MAX {
+                return Err(Malformed::CountOfStranger);
+            }
             if count <= 0 {
                 return Ok(Found::Nothing { len: self.at });
             }
@@ -124,7 +157,7 @@ impl Finder {
             self.left = self.count;
         }
         while self.left > 0 {
-            if let Some(needed) = self.look_at_bulk(bytes, bulk_bytes_max)? {
+            if let Some(needed) = self.look_at_bulk(bytes, bounds)? {
                 return Ok(Found::Part { needed });
             }
             self.left -= 1;
@@ -139,11 +172,7 @@ impl Finder {
     }
 
     /// Goes past one argument, or says how many bytes it would take.
-    fn look_at_bulk(
-        &mut self,
-        bytes: &[u8],
-        bulk_bytes_max: usize,
-    ) -> Result<Option<usize>, Malformed> {
+    fn look_at_bulk(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Option<usize>, Malformed> {
         let start = self.at;
         let was_odd = self.is_odd;
         let Some(line) = self.line(bytes, Malformed::LengthTooLong)? else {
@@ -153,8 +182,12 @@ impl Finder {
             return Err(Malformed::NoBulk(bytes[start]));
         }
         let length = number::parse(line).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= bulk_bytes_max);
-        let end = self.at + length.ok_or(Malformed::Length)? + 2;
+        let length = length.filter(|length| *length <= bounds.bulk_bytes_max);
+        let length = length.ok_or(Malformed::Length)?;
+        if bounds.is_stranger && length > STRANGER_BULK_BYTES_MAX {
+            return Err(Malformed::LengthOfStranger);
+        }
+        let end = self.at + length + 2;
         if end > bytes.len() {
             self.at = start;
             self.is_odd = was_odd;
@@ -307,6 +340,19 @@ mod tests {
                 Err(text.to_owned())
             );
         }
+    }
+
+    #[test]
+    fn takes_little_from_strangers() {
+        let bounds = Bounds {
+            bulk_bytes_max: MAX,
+            is_stranger: true,
+        };
+        let find = |bytes: &[u8]| Finder::default().find_within(bytes, bounds);
+        assert_eq!(find(b"*11\r\n"), Err(Malformed::CountOfStranger));
+        assert_eq!(find(b"*1\r\n$16385\r\n"), Err(Malformed::LengthOfStranger));
+        assert!(matches!(find(b"*10\r\n$16384\r\n"), Ok(Found::Part { .. })));
+        assert_eq!(find(b"*1\r\n$-1\r\n"), Err(Malformed::Length));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A shard between Redis clients and a node that a test plays: events in, operations out.
 //!
-//! Greetings are answered as a node answers them; what else the proxy asks waits until the test
-//! says something. Bytes are shown with spaces for line ends. Knows no command.
+//! Greetings and questions for permission are answered as a node answers them; what else the proxy
+//! asks waits until the test says something. Bytes are shown with spaces for line ends. Knows no
+//! command.
 
 use core::net::SocketAddr;
 
@@ -13,6 +14,7 @@ use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
 use crate::audience::Audience;
 use crate::auth::{Auth, Users};
+use crate::client::redis::permission::NOWHERE;
 use crate::event::{Address, Event, Failure, Operation, Peer, Socket};
 use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
 use crate::limits::Limits;
@@ -422,8 +424,8 @@ impl Stage {
     }
 }
 
-/// Takes greetings out of what the node was asked, and answers them; and questions for the map,
-/// which are counted. `ready` is the answer to the end of a greeting.
+/// Takes greetings and questions for permission out of what the node was asked, and answers them;
+/// and questions for the map, which are counted. `ready` is the answer to the end of a greeting.
 fn greeting_of(upstream: &mut Side, map: &[(u16, u16)], ready: &[u8]) -> (Vec<u8>, usize) {
     let mut answers = Vec::new();
     let mut maps_asked = 0;
@@ -432,10 +434,12 @@ fn greeting_of(upstream: &mut Side, map: &[(u16, u16)], ready: &[u8]) -> (Vec<u8
     while let Ok(Found::Whole { len, .. }) = upstream.finder.find(&upstream.got[at..], 1 << 20) {
         let request = &upstream.got[at..at + len];
         let name = Arguments::of(request).next();
-        upstream.is_hub |= name.is_some_and(|name| name.ends_with(b"subscribe"));
+        let is_question = Arguments::of(request).any(|word| word == NOWHERE);
+        upstream.is_hub |= !is_question && name.is_some_and(|name| name.ends_with(b"subscribe"));
         let is_end = upstream.is_greeting && name == Some(b"PING");
         upstream.is_greeting = name == Some(b"CLIENT");
         let answer: &[u8] = match name {
+            _ if is_question => b"+OK\r\n",
             Some(b"PING") if is_end => ready,
             Some(b"HELLO") => b"%1\r\n$2\r\nid\r\n:7\r\n",
             Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",

@@ -18,6 +18,24 @@ pub(crate) fn of_node(text: impl core::fmt::Display) -> Vec<u8> {
     format!("-{text}\r\n").into_bytes()
 }
 
+/// What a node says, too, with a word of the request in it, as a node copies it: up to a zero, and
+/// on one line.
+pub(crate) fn quoting(before: &str, word: &[u8], after: &str) -> Vec<u8> {
+    let word = word.split(|&byte| byte == 0).next().unwrap_or_default();
+    let word: Vec<u8> = word
+        .iter()
+        .map(|&byte| {
+            if matches!(byte, b'\r' | b'\n') {
+                b' '
+            } else {
+                byte
+            }
+        })
+        .collect();
+    let parts: [&[u8]; 5] = [b"-", before.as_bytes(), &word, after.as_bytes(), b"\r\n"];
+    parts.concat()
+}
+
 /// The node may have run it.
 pub(crate) fn outcome_unknown(service: &str) -> Vec<u8> {
     error(&format!(
@@ -95,6 +113,11 @@ pub(crate) fn exec_while_subscribed(has_arity: bool, has_shards: bool) -> Vec<u8
 /// Nobody has said who it is.
 pub(crate) fn not_authenticated() -> Vec<u8> {
     of_node("NOAUTH Authentication required.")
+}
+
+/// Not who it says it is.
+pub(crate) fn wrong_password() -> Vec<u8> {
+    of_node("WRONGPASS invalid username-password pair or user is disabled.")
 }
 
 /// More clients than may be.

@@ -62,7 +62,7 @@ pub(crate) fn judge(table: &Table, request: &[u8], is_admin: bool) -> Need {
 }
 
 /// The row of a request. A row's own name may have two words in one, which no request's has.
-fn find_command<'a>(
+pub(crate) fn find_command<'a>(
     table: &'a Table,
     name: &[u8],
     subcommand: Option<&[u8]>,

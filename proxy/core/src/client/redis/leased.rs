@@ -7,10 +7,10 @@
 use manifold_protocols::redis::command::{ClientCommand, Handling, SessionCommand};
 use manifold_protocols::redis::resp::request::Arguments;
 
-use crate::client::redis::Waiting;
 use crate::client::redis::judge::{Alone, Need, judge};
 use crate::client::redis::pump::Turn;
 use crate::client::redis::subscribe::Change;
+use crate::client::redis::{Client, Lease, Waiting};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
@@ -30,10 +30,13 @@ impl Redis {
         if lease.is_stream {
             return self.send_raw(reach, id, lease.upstream, len);
         }
-        let is_in_doubt = (lease.is_queueing || lease.is_multi) && !client.is_settled();
         let is_admin = reach.service(client.service).is_admin;
         let table = &self.nodes[client.service.index()].table;
         let need = judge(table, &client.input.unparsed()[..len], is_admin);
+        if client.has_to_wait(&lease, need) {
+            self.clients[id].waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
         let alone = match need {
             Need::Permission | Need::Refusal => {
                 if lease.is_queueing {
@@ -43,6 +46,12 @@ impl Redis {
                 return self.deny(reach, id, len);
             }
             Need::HangUp => return self.hang_up(reach, id),
+            Need::Share(_, Effect::Count)
+                if !lease.is_in_transaction()
+                    && let Some(hub) = self.hub_of_own_message(id, len) =>
+            {
+                return self.publish_to_itself(reach, id, len, hub);
+            }
             Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
             Need::Alone(alone) if alone.pins => {
                 if let Some(turn) = self.redirect(reach, id, len) {
@@ -65,26 +74,35 @@ impl Redis {
             Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
                 return self.take_session(reach, id, len, command);
             }
-            // Whether the node has a transaction is certain when it has answered everything.
-            Need::Session(_) if is_in_doubt => {
-                self.clients[id].waiting = Waiting::Itself;
-                return Turn::Wait;
-            }
-            Need::Session(command) if lease.is_multi && Change::of(command).is_some() => {
+            Need::Session(command) if lease.is_multi && is_never_queued(command) => {
                 return self.refuse_in_multi(reach, id, len);
             }
             // Between MULTI and EXEC the node queues whatever it is.
             Need::Session(_) if lease.is_multi => {
-                self.clients[id]
-                    .lease
-                    .as_mut()
-                    .expect("it has a lease")
-                    .is_strange = true;
+                let lease = self.clients[id].lease.as_mut();
+                lease.expect("it has a lease").is_strange = true;
                 Alone::plain(Effect::Write)
             }
             Need::Session(command) => return self.take_session(reach, id, len, command),
         };
         self.send_alone(reach, id, len, count, alone)
+    }
+
+    /// A message that its sender hears itself goes where it will come from.
+    fn publish_to_itself(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        hub: UpstreamId,
+    ) -> Turn {
+        let client = &mut self.clients[id];
+        if !client.is_settled() {
+            client.waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
+        self.send(reach, id, hub, len, 1, Effect::Count);
+        Turn::Next
     }
 
     /// Sends a request on its client's lease, and notes what that does to the lease.
@@ -160,6 +178,25 @@ impl Redis {
             Some(Handling::Session(SessionCommand::Unwatch)) => Effect::Unwatch,
             _ => effect,
         }
+    }
+}
+
+/// What would change what comes back on an upstream, which has to be known.
+fn is_never_queued(command: SessionCommand) -> bool {
+    Change::of(command).is_some() || command == SessionCommand::Client(ClientCommand::Reply)
+}
+
+impl Client {
+    /// Whether a request depends on how earlier ones end. Whether the node has a transaction is
+    /// certain when it has answered everything; what comes after one that changes the session
+    /// itself goes where that has led.
+    fn has_to_wait(&self, lease: &Lease, need: Need) -> bool {
+        use SessionCommand::{Multi, Quit, Reset};
+        let is_elsewhere = self.route.is_some_and(|it| it.upstream != lease.upstream);
+        let is_session = matches!(need, Need::Session(it) if !matches!(it, Multi | Quit | Reset));
+        let is_in_doubt = lease.is_in_transaction() && is_session;
+        let is_moving = lease.is_strange && !lease.is_queueing;
+        is_elsewhere || !self.is_settled() && (is_in_doubt || is_moving)
     }
 }
 

@@ -10,6 +10,7 @@ use manifold_protocols::redis::resp::request::Arguments;
 
 use crate::audience::Kind;
 use crate::client::redis::errors;
+use crate::client::redis::judge::find_command;
 use crate::client::redis::pump::Turn;
 use crate::client::redis::subscribe::Change;
 use crate::ids::{ClientId, UpstreamId};
@@ -72,13 +73,15 @@ impl Redis {
         let mut words = Arguments::of(&client.input.unparsed()[..len]);
         let (name, argument) = (words.next()?, words.next());
         // What the node does not know, it will say.
-        let command = table.find(name, argument)?;
+        let command = find_command(table, name, argument)?;
         if command.is_container {
             return None;
         }
         let reply = match command.handling {
             Handling::Session(command) if Change::of(command).is_some() => return None,
             Handling::Session(SessionCommand::Quit | SessionCommand::Reset) => return None,
+            // Who speaks another protocol is not answered in any state.
+            Handling::Refuse => return None,
             Handling::Session(SessionCommand::Exec) => {
                 let has_shards = table.find(b"ssubscribe", None).is_some();
                 errors::exec_while_subscribed(command.takes(count), has_shards)

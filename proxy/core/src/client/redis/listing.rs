@@ -103,7 +103,7 @@ impl Redis {
         let session = client.session.as_deref();
         let field = |bytes: Option<&[u8]>| bytes.unwrap_or_default().escape_ascii().to_string();
         let is_multi = client.lease.is_some_and(|lease| lease.is_multi);
-        let is_blocked = self.blocked_at(reach, id).is_some();
+        let is_blocked = self.is_blocked(id);
         let subscriptions = client.subscriptions();
         let listens = |kind: audience::Kind| subscriptions.map_or(0, |it| it.number(kind));
         let flags = match (client.is_subscribed(), is_multi, is_blocked) {

@@ -4,9 +4,9 @@
 //! `leased` (those of a client that has an upstream alone), `session` (what the proxy itself keeps
 //! for a session), `subscribe` (what it listens to), `listen` (how messages reach it), `deliver`
 //! (replies in the order of their requests), `listing` (what CLIENT LIST says), `others` (who else
-//! there is), `pausing` and `tracking` (CLIENT PAUSE and TRACKING), `errors` (what the proxy itself
-//! says) and `leave` (how clients go). None of them reads a node's replies. Invariant: of one
-//! client's unanswered requests, all are on one upstream.
+//! there is), `pausing` and `tracking` (CLIENT PAUSE and TRACKING), `permission` (whether it may),
+//! `errors` (what the proxy itself says) and `leave` (how clients go). None of them reads a node's
+//! replies. Invariant: of one client's unanswered requests, all are on one upstream.
 
 pub mod aim;
 pub mod deliver;
@@ -21,6 +21,7 @@ pub mod listing;
 pub mod map;
 pub mod others;
 pub mod pausing;
+pub mod permission;
 pub mod pump;
 pub mod recall;
 pub mod session;
@@ -81,6 +82,8 @@ pub struct Client {
     pub since: Instant,
     /// It has waited, and it is its turn now.
     pub was_called: bool,
+    /// The node has just allowed its next request.
+    pub is_permitted: bool,
     /// Replies that came before their turn.
     pub parked: Option<Box<BTreeMap<u32, Parked>>>,
     /// Which replies it does not want.
@@ -134,6 +137,8 @@ pub struct Lease {
     pub is_pinned: bool,
     /// RESET has to follow before anybody else may have it.
     pub is_soiled: bool,
+    /// The node was asked what a transaction has made of the session, and has not said.
+    pub is_in_doubt: bool,
     /// Everything that comes is passed on as it comes, and nothing is expected.
     pub is_stream: bool,
 }
@@ -157,6 +162,8 @@ pub enum Waiting {
     Hub,
     /// The map of the cluster.
     Map,
+    /// The node to say whether it may.
+    Permission,
 }
 
 /// Which replies a client does not want.
@@ -168,6 +175,19 @@ pub enum Mute {
     Next,
     /// All, until it says otherwise.
     All,
+}
+
+impl Lease {
+    /// Whether the node is between MULTI and EXEC, or will be.
+    pub fn is_in_transaction(&self) -> bool {
+        self.is_queueing || self.is_multi
+    }
+
+    /// Whether something on the upstream would be missing on another.
+    pub fn has_state(&self) -> bool {
+        let is_pinned = self.is_pinned || self.is_stream || self.is_in_doubt;
+        is_pinned || self.is_in_transaction() || self.is_watching
+    }
 }
 
 impl Client {
@@ -199,6 +219,7 @@ impl Client {
             waiting: Waiting::No,
             since: now,
             was_called: false,
+            is_permitted: false,
             parked: None,
             mute: Mute::No,
             session: None,

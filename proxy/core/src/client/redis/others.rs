@@ -135,7 +135,7 @@ impl Redis {
         match read_wanted(options) {
             Ok(wanted) => self.inquire(reach, id, &Question::List(wanted), Purpose::List),
             Err(text) => {
-                self.answer(reach, id, len, &errors::of_node(text));
+                self.answer(reach, id, len, &text);
                 Turn::Next
             }
         }
@@ -159,7 +159,7 @@ impl Redis {
                 self.inquire(reach, id, &Question::Kill(filter), purpose)
             }
             Err(text) => {
-                self.answer(reach, id, len, &errors::of_node(text));
+                self.answer(reach, id, len, &text);
                 Turn::Next
             }
         }
@@ -228,13 +228,15 @@ impl Redis {
             let operation = Operation::ToShard { shard, message };
             reach.conns.operations.push_back(operation);
         }
-        if reach.shards == 1 {
-            self.conclude(reach, id);
-            return Turn::Next;
+        if reach.shards > 1 {
+            self.inquirers.push(id);
+            return Turn::Wait;
         }
-        self.inquirers.push(id);
-        // Whoever is done goes on by itself.
-        Turn::Wait
+        self.conclude(reach, id);
+        match self.clients.get(id) {
+            Some(client) if client.waiting == Waiting::No => Turn::Next,
+            _ => Turn::Wait,
+        }
     }
 
     /// What the sessions of this shard have to do with a question.
@@ -332,7 +334,7 @@ impl Redis {
         let inquiry = client.session.as_mut().and_then(|it| it.inquiry.take());
         let unparsed = client.input.unparsed();
         let found = client.finder.find(unparsed, self.bulk_bytes_max);
-        let (Some(inquiry), Ok(Found::Whole { len, .. })) = (inquiry, found) else {
+        let (Some(inquiry), Ok(Found::Whole { mut len, .. })) = (inquiry, found) else {
             return;
         };
         let mut finding = inquiry.finding;
@@ -346,7 +348,12 @@ impl Redis {
                 is_old,
                 ends_itself,
             } => {
-                self.clients[id].is_leaving |= ends_itself;
+                let client = &mut self.clients[id];
+                if ends_itself {
+                    // Nothing that it has sent behind this is looked at.
+                    client.is_leaving = true;
+                    len = client.input.unparsed().len();
+                }
                 match (is_old, finding.ended) {
                     (true, 0) => errors::of_node("ERR No such client"),
                     (true, _) => b"+OK\r\n".to_vec(),
@@ -406,7 +413,7 @@ impl Redis {
 const SYNTAX: &str = "ERR syntax error";
 
 /// Reads what follows CLIENT LIST: the numbers that are wanted, or all.
-fn read_wanted(options: &[&[u8]]) -> Result<Wanted, String> {
+fn read_wanted(options: &[&[u8]]) -> Result<Wanted, Vec<u8>> {
     match options {
         [] => Ok(Wanted::All),
         [option, kind] if option.eq_ignore_ascii_case(b"type") => {
@@ -415,20 +422,24 @@ fn read_wanted(options: &[&[u8]]) -> Result<Wanted, String> {
                 b"pubsub" => Ok(Wanted::Of(Kind::PubSub)),
                 b"replica" | b"slave" => Ok(Wanted::Of(Kind::Stream)),
                 b"master" => Ok(Wanted::Of(Kind::None)),
-                _ => Err(format!("ERR Unknown client type '{}'", kind.escape_ascii())),
+                _ => Err(unknown_kind(kind)),
             }
         }
         [option, numbers @ ..] if option.eq_ignore_ascii_case(b"id") && !numbers.is_empty() => {
             let numbers: Option<Vec<i64>> = numbers.iter().map(|it| number::parse(it)).collect();
             let numbers = numbers.map(Wanted::Numbers);
-            numbers.ok_or("ERR Invalid client ID".into())
+            numbers.ok_or_else(|| errors::of_node("ERR Invalid client ID"))
         }
-        _ => Err(SYNTAX.into()),
+        _ => Err(errors::of_node(SYNTAX)),
     }
 }
 
+fn unknown_kind(kind: &[u8]) -> Vec<u8> {
+    errors::quoting("ERR Unknown client type '", kind, "'")
+}
+
 /// Reads what follows CLIENT KILL, and whether it is the old form, an address alone.
-fn read_filter(options: &[&[u8]]) -> Result<(Filter, bool), &'static str> {
+fn read_filter(options: &[&[u8]]) -> Result<(Filter, bool), Vec<u8>> {
     let mut filter = Filter::default();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if let [address] = options {
@@ -438,12 +449,13 @@ fn read_filter(options: &[&[u8]]) -> Result<(Filter, bool), &'static str> {
     filter.spares_itself = true;
     for pair in options.chunks(2) {
         let [option, value] = pair else {
-            return Err(SYNTAX);
+            return Err(errors::of_node(SYNTAX));
         };
         match &*option.to_ascii_lowercase() {
             b"id" => {
                 let number = number::parse(value).filter(|number| *number > 0);
-                let number = number.ok_or("ERR client-id should be greater than 0")?;
+                let text = "ERR client-id should be greater than 0";
+                let number = number.ok_or_else(|| errors::of_node(text))?;
                 filter.number = Some(number as u64);
             }
             b"addr" => filter.address = Some(text(value)),
@@ -453,11 +465,11 @@ fn read_filter(options: &[&[u8]]) -> Result<(Filter, bool), &'static str> {
                 b"replica" | b"slave" => filter.kind = Some(Kind::Stream),
                 b"pubsub" => filter.kind = Some(Kind::PubSub),
                 b"master" => filter.kind = Some(Kind::None),
-                _ => return Err("ERR Unknown client type"),
+                _ => return Err(unknown_kind(value)),
             },
             b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.spares_itself = true,
             b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.spares_itself = false,
-            _ => return Err(SYNTAX),
+            _ => return Err(errors::of_node(SYNTAX)),
         }
     }
     Ok((filter, false))

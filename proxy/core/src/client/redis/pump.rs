@@ -5,7 +5,7 @@
 //! sent again.
 
 use manifold_protocols::redis::command::SessionCommand;
-use manifold_protocols::redis::resp::request::{Arguments, Found, Malformed, rewrite};
+use manifold_protocols::redis::resp::request::{Arguments, Bounds, Found, Malformed, rewrite};
 
 use crate::client::redis::judge::{Need, find_unit, judge};
 use crate::client::redis::pausing::need_in_pause;
@@ -32,15 +32,19 @@ pub(crate) enum Turn {
 impl Redis {
     /// Looks at a client's requests as long as they can go on.
     pub(crate) fn pump(&mut self, reach: &mut Reach<'_>, id: ClientId) {
-        while let Some(client) = self.clients.get_mut(id) {
-            let is_full = client.unanswered() >= UNANSWERED_MAX
+        let mut is_full = false;
+        while self.clients.get(id).is_some() {
+            let bounds = Bounds {
+                bulk_bytes_max: self.bulk_bytes_max,
+                is_stranger: self.is_stranger(id),
+            };
+            let client = &mut self.clients[id];
+            is_full = client.unanswered() >= UNANSWERED_MAX
                 || reach.conns.unsent(client.conn) > reach.limits.output_high;
             if client.waiting != Waiting::No || is_full {
                 break;
             }
-            let found = client
-                .finder
-                .find(client.input.unparsed(), self.bulk_bytes_max);
+            let found = client.finder.find_within(client.input.unparsed(), bounds);
             let turn = match found {
                 Ok(Found::Whole { len, count }) => self.take(reach, id, len, count),
                 Ok(Found::Nothing { len }) => {
@@ -55,7 +59,7 @@ impl Redis {
                 break;
             }
         }
-        self.rest(reach, id);
+        self.rest(reach, id, is_full);
     }
 
     /// Writes an odd request as it should have been.
@@ -110,8 +114,11 @@ impl Redis {
             Need::Session(command) if client.branch.is_some() => {
                 self.take_part_of_session(reach, id, len, command)
             }
-            // Of a transaction in one piece, all replies are wanted or none.
-            Need::Session(SessionCommand::Multi) if is_paused || client.mute == Mute::Next => {
+            // Of a transaction in one piece, all replies are wanted or none. What strangers send is
+            // looked at one by one.
+            Need::Session(SessionCommand::Multi)
+                if is_paused || client.mute == Mute::Next || self.is_stranger(id) =>
+            {
                 self.want_lease(reach, id)
             }
             Need::Session(SessionCommand::Multi) => {
@@ -325,8 +332,9 @@ impl Redis {
         Turn::Wait
     }
 
-    /// A client's requests cannot go on now: stops reading, lets go of buffers, says good-bye.
-    fn rest(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+    /// A client's requests cannot go on now: stops reading, lets go of buffers, says good-bye. One
+    /// whose replies wait to be taken (`is_full`) may have sent more than was looked at.
+    fn rest(&mut self, reach: &mut Reach<'_>, id: ClientId, is_full: bool) {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
@@ -349,7 +357,8 @@ impl Redis {
             }
         }
         // Above its limits there may be more requests, which are looked at when it has read.
-        let is_over = client.is_answered() && client.waiting == Waiting::No && !is_high;
+        let is_low = !is_high && !is_full;
+        let is_over = client.is_answered() && client.waiting == Waiting::No && is_low;
         if client.is_leaving && is_over {
             self.end_client(reach, id);
         }

@@ -92,19 +92,24 @@ impl Redis {
         let client = &self.clients[id];
         let request = client.input.unparsed()[..len].to_vec();
         let words: Vec<&[u8]> = Arguments::of(&request).collect();
-        let lock = self.nodes[client.service.index()].lock;
+        if matches!(command, SessionCommand::Client(_) | SessionCommand::Select)
+            && self.is_unknown(id)
+        {
+            if self.nodes[client.service.index()].lock.is_none() {
+                return self.await_lane(reach, id);
+            }
+            if let Some(text) = self.turn_away(id, &words) {
+                self.answer(reach, id, len, &text);
+                return Turn::Next;
+            }
+        }
+        if let Some(turn) = self.ask_permission(reach, id, command, &words) {
+            return turn;
+        }
         if let Some(change) = Change::of(command) {
             return self.take_subscription(reach, id, len, change, &words);
         }
         match command {
-            SessionCommand::Client(_) | SessionCommand::Select if self.is_unknown(id) => match lock
-            {
-                Some(true) => {
-                    self.answer(reach, id, len, errors::LOCKED);
-                    Turn::Next
-                }
-                _ => self.await_lane(reach, id),
-            },
             SessionCommand::Select => self.select(reach, id, len, &words),
             SessionCommand::Auth => self.authenticate(reach, id, len, &words),
             SessionCommand::Hello => self.hello(reach, id, len, &words),
@@ -114,7 +119,7 @@ impl Redis {
             }
             SessionCommand::Reset => self.reset(reach, id, len),
             SessionCommand::Quit => {
-                let rest = client.input.unparsed().len();
+                let rest = self.clients[id].input.unparsed().len();
                 self.clients[id].is_leaving = true;
                 self.answer(reach, id, rest, OK);
                 Turn::Wait
@@ -150,6 +155,11 @@ impl Redis {
         };
         let database = match read_database(database) {
             Ok(database) => database,
+            // A node looks at who asks first.
+            Err(_) if self.is_stranger(id) => {
+                self.answer(reach, id, len, errors::LOCKED);
+                return Turn::Next;
+            }
             Err(text) => {
                 self.answer(reach, id, len, &errors::of_node(text));
                 return Turn::Next;
@@ -186,6 +196,10 @@ impl Redis {
                 return Turn::Next;
             }
         };
+        if self.is_too_long_for_stranger(id, user, password) {
+            self.answer(reach, id, len, &errors::wrong_password());
+            return Turn::Next;
+        }
         let login = Login {
             user: user.into(),
             password: password.into(),
@@ -208,7 +222,13 @@ impl Redis {
             self.clients[id].session.get_or_insert_default().name = name;
         }
         if let Err(text) = read {
-            self.answer(reach, id, len, &errors::of_node(text));
+            self.answer(reach, id, len, &text);
+            return Turn::Next;
+        }
+        if let Some(login) = &hello.login
+            && self.is_too_long_for_stranger(id, &login.user, &login.password)
+        {
+            self.answer(reach, id, len, &errors::wrong_password());
             return Turn::Next;
         }
         let key = self.key_of(id);
@@ -413,10 +433,8 @@ impl Redis {
                 return self.unblock(reach, id, len, words);
             }
             (ClientCommand::MaintNotifications, _) => {
-                let subcommand = words[1].escape_ascii();
-                reply = errors::of_node(format_args!(
-                    "ERR unknown subcommand '{subcommand}'. Try CLIENT HELP."
-                ));
+                let text = "ERR unknown subcommand '";
+                reply = errors::quoting(text, words[1], "'. Try CLIENT HELP.");
             }
             _ => reply = errors::arity(&command_name(words)),
         }
@@ -474,8 +492,7 @@ impl super::Client {
     fn set_info(&mut self, field: &[u8], value: &[u8]) -> Vec<u8> {
         let is_library = field.eq_ignore_ascii_case(b"lib-name");
         if !is_library && !field.eq_ignore_ascii_case(b"lib-ver") {
-            let field = field.escape_ascii();
-            return errors::of_node(format_args!("ERR Unrecognized option '{field}'"));
+            return errors::quoting("ERR Unrecognized option '", field, "'");
         }
         if !is_printable(value) {
             let field = if is_library { "lib-name" } else { "lib-ver" };
@@ -505,16 +522,17 @@ fn read_database(word: &[u8]) -> Result<u32, &'static str> {
 
 impl Hello {
     /// Reads the words of HELLO as a node does; the error is the node's own.
-    fn read(&mut self, words: &[&[u8]]) -> Result<(), String> {
+    fn read(&mut self, words: &[&[u8]]) -> Result<(), Vec<u8>> {
         let Some(version) = words.get(1) else {
             return Ok(());
         };
         self.version = match number::parse(version) {
             Some(2) => Some(Version::Two),
             Some(3) => Some(Version::Three),
-            Some(_) => return Err("NOPROTO unsupported protocol version".into()),
+            Some(_) => return Err(errors::of_node("NOPROTO unsupported protocol version")),
             None => {
-                return Err("ERR Protocol version is not an integer or out of range".into());
+                let text = "ERR Protocol version is not an integer or out of range";
+                return Err(errors::of_node(text));
             }
         };
         let mut rest = &words[2..];
@@ -529,7 +547,7 @@ impl Hello {
                 }
                 [name, rest @ ..] if option.eq_ignore_ascii_case(b"setname") => {
                     if !is_printable(name) {
-                        return Err(NAME_ERROR.into());
+                        return Err(errors::of_node(NAME_ERROR));
                     }
                     match self.login {
                         Some(_) => self.name = Some((*name).into()),
@@ -538,8 +556,8 @@ impl Hello {
                     rest
                 }
                 _ => {
-                    let option = option.escape_ascii();
-                    return Err(format!("ERR Syntax error in HELLO option '{option}'"));
+                    let text = "ERR Syntax error in HELLO option '";
+                    return Err(errors::quoting(text, option, "'"));
                 }
             };
         }

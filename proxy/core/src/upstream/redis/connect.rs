@@ -166,7 +166,8 @@ impl Redis {
             self.ask(reach, id, Own::Select, &select);
         }
         if self.upstreams[id].post == Post::Lease {
-            self.ask(reach, id, Own::Id, &[b"CLIENT", b"ID"]);
+            // Not CLIENT ID, which not every user may ask.
+            self.ask(reach, id, Own::Id, &[b"HELLO"]);
         }
         self.ask(reach, id, Own::Name, &[b"CLIENT", b"SETNAME", NAME]);
         self.ask(reach, id, Own::Ready, &[b"PING"]);
@@ -232,6 +233,9 @@ impl Redis {
             }
             Own::Reset => self.greet(reach, id),
             Own::Subscription => self.handle_hub_reply(reach, id, reply),
+            Own::Permission(client) | Own::PermissionToEnd(client) => {
+                self.handle_permission(reach, client, reply);
+            }
         }
     }
 
@@ -394,9 +398,13 @@ impl Redis {
     }
 }
 
-/// The number in a reply that is one.
+/// The number of the connection in an answer to HELLO.
 fn read_number(reply: &[u8]) -> Option<u64> {
-    let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
+    const FIELD: &[u8] = b"$2\r\nid\r\n:";
+    let at = reply.windows(FIELD.len()).position(|part| part == FIELD)?;
+    let digits = reply[at + FIELD.len()..]
+        .split(|&byte| byte == b'\r')
+        .next()?;
     number::parse(digits).and_then(|number| u64::try_from(number).ok())
 }
 

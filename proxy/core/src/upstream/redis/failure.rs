@@ -4,12 +4,12 @@
 //! which nothing was delivered may run again; everything else is unknown. Invariant: a write that
 //! the node may have seen is never sent again.
 
-use crate::client::redis::errors;
+use crate::client::redis::{Client, errors};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::{Lane, Post, Resend};
-use crate::upstream::redis::{Effect, Expectation, State, Upstream, Whose};
+use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
 
 /// How often one request is sent again.
 const RESENDS_MAX: u8 = 3;
@@ -77,6 +77,9 @@ impl Redis {
             is_mute,
         } = lost.whose
         else {
+            if let Whose::Own(Own::Permission(id) | Own::PermissionToEnd(id)) = lost.whose {
+                self.lose_permission(id);
+            }
             return;
         };
         let Some(client) = self.clients.get_mut(id) else {
@@ -98,14 +101,14 @@ impl Redis {
             return self.drop_client(reach, id);
         }
         let may_run_again = lost.position >= given || lost.effect == Effect::Read;
-        let is_shared = upstream.post != Post::Lease;
         if client.branch.is_some() && may_run_again {
             // It may be another node's business by now.
             self.lose_part(reach, id, number, len);
             return self.wake(id);
         }
-        if may_run_again && is_shared && client.retries < RESENDS_MAX {
-            client.retries += 1;
+        if may_run_again && is_movable(client, lost) && client.retries < RESENDS_MAX {
+            // Those behind the oldest were not at fault.
+            client.retries += u8::from(client.answered == number);
             client.resends += 1;
             reach.stats.requests_retried += 1;
             resends.push(Resend {
@@ -119,6 +122,21 @@ impl Redis {
             });
             return;
         }
+        self.say_unknown(reach, upstream, lost);
+    }
+
+    /// Nobody knows whether a request of an upstream that is lost has run.
+    fn say_unknown(&mut self, reach: &mut Reach<'_>, upstream: &Upstream, lost: &Expectation) {
+        let Whose::Client {
+            id,
+            number,
+            len,
+            is_mute,
+            ..
+        } = lost.whose
+        else {
+            return;
+        };
         reach.stats.outcomes_unknown += 1;
         let name = reach.service(upstream.service).name.clone();
         let text = errors::outcome_unknown(&name);
@@ -179,10 +197,7 @@ impl Redis {
             return;
         };
         reach.stats.leased -= 1;
-        let has_state = lease.is_queueing || lease.is_multi || lease.is_watching;
-        // The node was asked what a transaction has made of the session, and will not say.
-        let is_in_doubt = client.resends > 0;
-        if has_state || lease.is_pinned || lease.is_stream || is_in_doubt {
+        if lease.has_state() {
             // It would go on as if its transaction were still there. It is told what a node that
             // dies tells it.
             self.end_client(reach, holder);
@@ -216,4 +231,18 @@ impl Redis {
         });
         client.follow(target);
     }
+}
+
+/// Whether a request may be sent on a lane: one that had a lease for its size alone can, too, and
+/// so can one that reads behind what nobody has audited.
+fn is_movable(client: &Client, lost: &Expectation) -> bool {
+    let Some(lease) = &client.lease else {
+        return true;
+    };
+    let is_plain = match lost.effect {
+        Effect::Read => true,
+        Effect::Write => !lease.is_soiled,
+        _ => false,
+    };
+    is_plain && !lease.has_state()
 }

@@ -20,7 +20,7 @@ use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::map::{FastMap, fast_map};
 use crate::reach::Reach;
 use crate::redis::Redis;
-use crate::upstream::redis::pool::{Key, Post, Version};
+use crate::upstream::redis::pool::{Key, Post};
 use crate::upstream::redis::{Effect, Expectation, Own, State, Whose};
 
 /// The subscriptions of one login in this shard.
@@ -102,7 +102,7 @@ impl Hub {
 impl Redis {
     /// The pool that has the hub for sessions with this key.
     pub(crate) fn hub_of(&mut self, seed: u64, key: &Key) -> PoolId {
-        let id = self.pool(&hub_key(key));
+        let id = self.pool(&key.of_hub());
         let hub = &mut self.pools[id].hub;
         hub.get_or_insert_with(|| Box::new(Hub::new(seed)));
         id
@@ -110,7 +110,7 @@ impl Redis {
 
     /// The hub's upstream for sessions with this key, if it is ready.
     pub(crate) fn ready_hub(&self, key: &Key) -> Option<(PoolId, UpstreamId)> {
-        let pool = *self.pools_by_key.get(&hub_key(key))?;
+        let pool = *self.pools_by_key.get(&key.of_hub())?;
         let upstream = self.pools[pool].hub.as_ref()?.upstream?;
         (self.upstreams[upstream].state == State::Ready).then_some((pool, upstream))
     }
@@ -475,9 +475,8 @@ impl Redis {
     /// The node has answered a request for subscriptions, which is how it refuses.
     pub(crate) fn handle_hub_reply(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
         let pool = self.upstreams[id].pool;
-        let is_error = matches!(reply.first(), Some(b'-' | b'!'));
         let ask = self.hub(pool).asked.front();
-        if !is_error || ask.is_none_or(|ask| ask.confirmed > 0) {
+        if !matches!(reply, [b'-' | b'!', ..]) || ask.is_none_or(|ask| ask.confirmed > 0) {
             return self.mismatch(reach, id, "something else than the end of a subscription");
         }
         let ask = self.hub(pool).asked.pop_front().expect("it is the first");
@@ -586,15 +585,6 @@ impl Redis {
         for id in all {
             self.end_client(reach, id);
         }
-    }
-}
-
-/// Subscriptions have nothing to do with databases, and both versions are served from the new one.
-fn hub_key(key: &Key) -> Key {
-    Key {
-        database: 0,
-        version: Version::Three,
-        ..key.clone()
     }
 }
 

@@ -30,6 +30,7 @@ impl Redis {
             is_watching: false,
             is_pinned: false,
             is_soiled: false,
+            is_in_doubt: false,
             is_stream: false,
         });
         client.waiting = Waiting::No;
@@ -74,6 +75,9 @@ impl Redis {
         let client = &mut self.clients[id];
         client.waiting = Waiting::Move;
         client.resends += 1;
+        if let Some(lease) = &mut client.lease {
+            lease.is_in_doubt = true;
+        }
         self.ask(reach, target, Own::Info, &[b"CLIENT", b"INFO"]);
     }
 
@@ -112,6 +116,7 @@ impl Redis {
         }
         self.shift(holder, &key);
         if let Some(lease) = &mut self.clients[holder].lease {
+            lease.is_in_doubt = false;
             // It has the client's name now.
             lease.is_soiled = true;
         }

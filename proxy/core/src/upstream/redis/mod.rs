@@ -142,7 +142,7 @@ pub enum Own {
     Name,
     /// The table of commands.
     Commands,
-    /// CLIENT ID: its number at the node.
+    /// HELLO: its number at the node.
     Id,
     /// RESET, before somebody else may use the upstream.
     Reset,
@@ -160,6 +160,10 @@ pub enum Own {
     Slots,
     /// ASKING, before what a node does for a slot that is on its way to it.
     Asking,
+    /// Whether this session may do what the proxy does for it.
+    Permission(ClientId),
+    /// The same, of what a node confirms by a push in RESP3.
+    PermissionToEnd(ClientId),
 }
 
 /// What a request does, as far as retries and leases have to know.

@@ -50,6 +50,18 @@ pub struct Key {
     pub version: Version,
 }
 
+impl Key {
+    /// The key of the pool that has the hub for sessions with this one: subscriptions have nothing
+    /// to do with databases, and both versions are served from the new one.
+    pub(crate) fn of_hub(&self) -> Self {
+        Self {
+            database: 0,
+            version: Version::Three,
+            ..self.clone()
+        }
+    }
+}
+
 /// Which of a pool's pipes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lane {

@@ -13,7 +13,7 @@ use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::count::recount;
 use crate::upstream::redis::pool::Post;
-use crate::upstream::redis::{Effect, Expectation, State, Taking, Whose};
+use crate::upstream::redis::{Effect, Expectation, Own, State, Taking, Whose};
 
 /// What a reply turned out to be, as far as others have to know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -300,8 +300,10 @@ fn is_stream(head: Option<&Expectation>) -> bool {
 
 /// What is done with a reply that begins with this byte. None if it answers nothing.
 fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
+    let is_confirmed =
+        |head: &Expectation| matches!(head.whose, Whose::Own(Own::PermissionToEnd(_)));
     // A transaction's stream of replies may hold pushes, too, but none is counted as one of them.
-    if first == b'>' {
+    if first == b'>' && !head.is_some_and(is_confirmed) {
         return Some(Taking::Push);
     }
     let head = head?;
