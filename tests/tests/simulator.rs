@@ -4,7 +4,7 @@
 //! there is a fault of its own. Behind shards it tests the core. More seeds:
 //! `cargo run --release -p manifold-tests --bin simulate -- --seeds 1000`.
 
-use manifold_tests::simulator::{Report, Setup, simulate};
+use manifold_tests::simulator::{Protocol, Report, Setup, simulate};
 
 /// Runs seeds and adds their reports up.
 fn run(seeds: impl Iterator<Item = u64>, setup: impl Fn(u64) -> Setup) -> Report {
@@ -14,8 +14,31 @@ fn run(seeds: impl Iterator<Item = u64>, setup: impl Fn(u64) -> Setup) -> Report
         total.answered += report.answered;
         total.excused += report.excused;
         total.committed += report.committed;
+        total.heard += report.heard;
     }
     total
+}
+
+#[test]
+fn holds_invariants_when_redis_clients_are_connected_directly() {
+    let total = run(0..100, |_| Setup::DIRECT.with(Protocol::Redis));
+    assert!(
+        total.answered > 5_000,
+        "only {} requests were answered",
+        total.answered
+    );
+    assert!(total.heard > 20, "only {} messages came", total.heard);
+}
+
+#[test]
+fn holds_invariants_when_redis_clients_share_connections() {
+    let total = run(0..60, |seed| Setup::of(seed).with(Protocol::Redis));
+    assert!(
+        total.committed > 500,
+        "only {} tokens were written",
+        total.committed
+    );
+    assert!(total.excused > 0, "no fault reached a client");
 }
 
 #[test]
@@ -40,7 +63,9 @@ fn repeats_every_step_when_seed_is_equal() {
     let run = |seed, setup| simulate(seed, setup).map_err(|failure| failure.to_string());
     for seed in [3, 14, 159] {
         for setup in [Setup::DIRECT, Setup::mild(seed), Setup::of(seed)] {
-            assert_eq!(run(seed, setup), run(seed, setup));
+            for setup in [setup, setup.with(Protocol::Redis)] {
+                assert_eq!(run(seed, setup), run(seed, setup));
+            }
         }
     }
     let [one, two] = [3, 4].map(|seed| simulate(seed, Setup::DIRECT).unwrap().hash);

@@ -14,6 +14,47 @@ fn check(bug: Bug) {
     println!("{bug:?}: {failure}");
 }
 
+fn check_redis(bug: Bug) {
+    let failure = catch(Protocol::Redis, bug, 0, SEEDS);
+    let failure = failure.unwrap_or_else(|| panic!("{bug:?} was not found within {SEEDS} seeds"));
+    println!("{bug:?}: {failure}");
+}
+
+#[test]
+fn finds_redis_client_that_is_taken_out_of_pipe_too_early() {
+    check_redis(Bug::ForgetDiscard);
+}
+
+#[test]
+fn finds_redis_lease_that_is_given_back_without_reset() {
+    check_redis(Bug::ForgetReset);
+}
+
+#[test]
+fn finds_redis_session_that_moves_without_select() {
+    check_redis(Bug::ForgetSelect);
+}
+
+#[test]
+fn finds_redis_subscription_that_is_not_restored() {
+    check_redis(Bug::ForgetTopic);
+}
+
+#[test]
+fn finds_redis_write_that_is_run_twice() {
+    check_redis(Bug::RetryWrite);
+}
+
+#[test]
+fn finds_redis_transaction_that_others_come_between() {
+    check_redis(Bug::SplitUnit);
+}
+
+#[test]
+fn finds_redis_replies_that_are_swapped() {
+    check_redis(Bug::SwapReplies);
+}
+
 #[test]
 fn finds_cancel_that_is_believed_without_its_secret() {
     check(Bug::BelieveCancel);
@@ -66,5 +107,5 @@ fn finds_replies_that_are_swapped() {
 
 #[test]
 fn knows_every_bug_that_can_be_planted() {
-    assert_eq!(Bug::ALL.len(), 10, "a new bug needs a test here");
+    assert_eq!(Bug::ALL.len(), 13, "a new bug needs a test here");
 }

@@ -13,34 +13,43 @@ pub enum Bug {
     ForgetDiscard,
     /// While a cancel is on its way, other requests follow the one that it is meant for.
     ForgetFence,
+    /// A session goes to another database, and its upstream does not.
+    ForgetSelect,
     /// A node that fell silent is not given up.
     ForgetSilent,
     /// A settings difference is not sent to an upstream that changes lanes.
     ForgetSwitch,
     /// A session that a client has left behind is not wiped.
     ForgetReset,
+    /// One of the subscriptions is not asked for again when the upstream is a new one.
+    ForgetTopic,
     /// A leased upstream is shared all the same.
     ShareLease,
     /// An id finds whatever is at its place now.
     ReuseSlotWithoutGeneration,
     /// A write whose outcome is unknown is run again.
     RetryWrite,
+    /// The requests of a transaction are sent one by one among those of others.
+    SplitUnit,
     /// A reply goes to whoever asked next.
     SwapReplies,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::BelieveCancel,
         Self::ForgetDiscard,
         Self::ForgetFence,
         Self::ForgetReset,
+        Self::ForgetSelect,
         Self::ForgetSilent,
         Self::ForgetSwitch,
+        Self::ForgetTopic,
         Self::ReuseSlotWithoutGeneration,
         Self::RetryWrite,
         Self::ShareLease,
+        Self::SplitUnit,
         Self::SwapReplies,
     ];
 }

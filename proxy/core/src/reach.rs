@@ -7,6 +7,7 @@ use crate::conns::Conns;
 use crate::event::{Level, Operation};
 use crate::ids::{ConnId, ServiceId, ShardId};
 use crate::limits::Limits;
+use crate::planted::Planted;
 use crate::shard::Timer;
 use crate::stats::Stats;
 use crate::time::Instant;
@@ -27,6 +28,8 @@ pub(crate) struct Reach<'a> {
     pub conns: &'a mut Conns,
     pub timers: &'a mut Timers<Timer>,
     pub stats: &'a mut Stats,
+    /// The bug of the shard, if tests have planted one.
+    pub planted: Planted,
 }
 
 impl Reach<'_> {

@@ -21,7 +21,6 @@ use crate::limits::Limits;
 use crate::map::{FastMap, fast_map};
 #[cfg(feature = "planted-bugs")]
 use crate::planted::Bug;
-use crate::planted::Planted;
 use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
 use crate::register::Register;
@@ -112,7 +111,7 @@ pub struct Shard {
     pub(crate) lanes_to_grow: Vec<LaneId>,
     pub(crate) redis: Redis,
     pub(crate) stats: Stats,
-    pub(crate) planted: Planted,
+    pub(crate) planted: crate::planted::Planted,
     /// No new clients; those that are idle are closed.
     pub(crate) is_draining: bool,
     is_drained: bool,
@@ -157,7 +156,7 @@ impl Shard {
             lanes_to_grow: Vec::new(),
             redis: Redis::new(seed, &services),
             stats: Stats::default(),
-            planted: Planted::default(),
+            planted: Default::default(),
             is_draining: false,
             is_drained: false,
             is_ticking: false,
@@ -394,6 +393,7 @@ impl Shard {
             conns: &mut self.conns,
             timers: &mut self.timers,
             stats: &mut self.stats,
+            planted: self.planted,
         };
         (&mut self.redis, reach)
     }

@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long)]
     shards: Option<u32>,
     /// What clients and node speak.
-    #[arg(long, value_enum, default_value_t = Spoken::Postgres)]
+    #[arg(long, value_enum, default_value_t = Spoken::Both)]
     protocol: Spoken,
     /// Leave out silent connections and storms of cancels.
     #[arg(long)]

@@ -244,17 +244,16 @@ impl Model {
     /// The count in the reply is the node's, and more where others listen through the same
     /// connection.
     fn judge_publish(&mut self, bench: &Bench<'_>, token: &str, reply: Reply<'_>) -> Verdict {
+        let place = (Place::Alone, true);
         let Value::Int(count) = reply.value else {
-            return self
-                .judge_token(bench, token, Place::Alone, reply)
-                .map(|_| ());
+            let is_equal = |entry: &Entry| entry.reply == reply.bytes;
+            return self.find(bench.log, token, place, is_equal).map(|_| ());
         };
         let is_equal = |entry: &Entry| match Value::take(&entry.reply) {
             Ok(Some((Value::Int(own), _))) => own <= *count,
             _ => false,
         };
-        self.find(bench.log, token, (Place::Alone, true), is_equal)
-            .map(|_| ())
+        self.find(bench.log, token, place, is_equal).map(|_| ())
     }
 
     fn judge_exec(&mut self, bench: &Bench<'_>, reply: Reply<'_>) -> Verdict {

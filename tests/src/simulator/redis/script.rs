@@ -55,7 +55,8 @@ impl Taste {
         Self {
             weights,
             databases: *prng.pick(&[1, 2, 3]),
-            large: *prng.pick(&[0, 0, 0, 20]),
+            // Whoever has not logged in may not send much.
+            large: *prng.pick(if is_locked { &[0] } else { &[0, 0, 0, 20] }),
             mutes: true,
             is_locked,
         }

@@ -6,8 +6,10 @@
 use crate::client::redis::errors;
 use crate::conns::Owner;
 use crate::ids::ClientId;
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
+use crate::upstream::redis::Whose;
 
 impl Redis {
     /// A client goes; what was written to it is still sent.
@@ -39,6 +41,13 @@ impl Redis {
         match client.branch {
             Some(_) => self.branches -= 1,
             None => reach.stats.clients -= 1,
+        }
+        if let Some(route) = client
+            .route
+            .filter(|_| reach.planted.is(Bug::ForgetDiscard))
+        {
+            let pipe = &mut self.upstreams[route.upstream].pipe;
+            pipe.retain(|it| !matches!(it.whose, Whose::Client { id: whose, .. } if whose == id));
         }
         let unparsed = client.input.unparsed().len();
         client.input.drop_answered(client.input.len() - unparsed);

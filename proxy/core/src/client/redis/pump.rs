@@ -13,6 +13,7 @@ use crate::client::redis::spread::PartKind;
 use crate::client::redis::transact::len_of;
 use crate::client::redis::{Client, Mute, Waiting, errors};
 use crate::ids::{ClientId, UpstreamId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::{Lane, Post};
@@ -120,6 +121,9 @@ impl Redis {
                 if is_paused || client.mute == Mute::Next || self.is_stranger(id) =>
             {
                 self.want_lease(reach, id)
+            }
+            Need::Session(SessionCommand::Multi) if reach.planted.is(Bug::SplitUnit) => {
+                self.share(reach, id, len, 1, Lane::Fast, Effect::Write)
             }
             Need::Session(SessionCommand::Multi) => {
                 match find_unit(table, unparsed, self.bulk_bytes_max, service.is_admin) {

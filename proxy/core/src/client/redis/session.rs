@@ -346,6 +346,8 @@ impl Redis {
         client.waiting = Waiting::No;
         self.clients_to_pump.push_back(id);
         let to = pending.pool;
+        // Whoever was refused is not to be taken there when there is room.
+        self.pools[to].movers.retain(|&one| one != id);
         if !has_come {
             self.leave_pool(to);
             return;

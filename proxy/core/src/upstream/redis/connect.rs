@@ -12,6 +12,7 @@ use manifold_protocols::redis::resp::number;
 use crate::conns::Owner;
 use crate::event::{Address, Failure, Level};
 use crate::ids::{PoolId, ServiceId, UpstreamId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
 use crate::shard::Timer;
@@ -156,13 +157,14 @@ impl Redis {
         }
         let database = key.database.to_string();
         let select: [&[u8]; 2] = [b"SELECT", database.as_bytes()];
-        if key.database != 0 && key.login.is_some() {
+        let is_elsewhere = key.database != 0 && !reach.planted.is(Bug::ForgetSelect);
+        if is_elsewhere && key.login.is_some() {
             self.ask(reach, id, Own::SelectEarly, &select);
         }
         if !login.is_empty() {
             self.ask(reach, id, Own::Login, &login);
         }
-        if key.database != 0 {
+        if is_elsewhere {
             self.ask(reach, id, Own::Select, &select);
         }
         if self.upstreams[id].post == Post::Lease {
@@ -309,7 +311,8 @@ impl Redis {
     /// again: a password has been changed, a user is gone.
     fn handle_refusal(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
         let (pool_id, post) = (self.upstreams[id].pool, self.upstreams[id].post);
-        if reply.starts_with(b"-ERR max number of clients") || is_loading(reply) {
+        let is_busy = reply.starts_with(b"-BUSY ");
+        if reply.starts_with(b"-ERR max number of clients") || is_loading(reply) || is_busy {
             self.handle_upstream_down(reach, id, "it takes no more connections");
             return;
         }

@@ -6,6 +6,7 @@
 
 use crate::client::redis::{Client, errors};
 use crate::ids::{ClientId, UpstreamId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::{Lane, Post, Resend};
@@ -13,6 +14,13 @@ use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
 
 /// How often one request is sent again.
 const RESENDS_MAX: u8 = 3;
+
+impl Expectation {
+    /// Whether it does no harm to send it again, where the kernel was given so many bytes.
+    fn may_run_again(&self, given: u64) -> bool {
+        self.position >= given || self.effect == Effect::Read
+    }
+}
 
 impl Redis {
     /// An upstream has ended, or could not be had.
@@ -100,7 +108,7 @@ impl Redis {
             // Half a reply cannot be taken back.
             return self.drop_client(reach, id);
         }
-        let may_run_again = lost.position >= given || lost.effect == Effect::Read;
+        let may_run_again = lost.may_run_again(given) || reach.planted.is(Bug::RetryWrite);
         if client.branch.is_some() && may_run_again {
             // It may be another node's business by now.
             self.lose_part(reach, id, number, len);

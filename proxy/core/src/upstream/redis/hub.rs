@@ -507,27 +507,6 @@ impl Redis {
         self.release(reach, pool, &ask);
     }
 
-    /// The hub's upstream is ready: what sessions are subscribed to is asked for, one by one, so
-    /// that a refusal is only of what it is meant for.
-    pub(crate) fn restore_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
-        for kind in Kind::ALL {
-            let topics = self.hub(pool).topics[kind as usize].iter();
-            let wanted = topics.filter(|(_, topic)| !topic.subscribers.is_empty());
-            let wanted: Vec<_> = wanted.map(|(name, _)| name.clone()).collect();
-            for name in wanted {
-                let ask = Ask {
-                    client: None,
-                    kind,
-                    is_end: false,
-                    sent: vec![name],
-                    confirmed: 0,
-                    claimed: Vec::new(),
-                };
-                self.ask_node(reach, pool, ask);
-            }
-        }
-    }
-
     /// The hub's upstream is lost.
     pub(crate) fn lose_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
         let hub = self.hub(pool);

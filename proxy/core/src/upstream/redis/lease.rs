@@ -8,6 +8,7 @@ use manifold_protocols::redis::resp::number;
 
 use crate::client::redis::{Lease, Waiting};
 use crate::ids::{ClientId, UpstreamId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
 use crate::shard::Timer;
@@ -179,7 +180,7 @@ impl Redis {
         let has_state = lease.is_multi || lease.is_watching || lease.is_pinned;
         if lease.is_stream || self.is_needed_elsewhere(reach, pool) {
             self.close_upstream(reach, lease.upstream);
-        } else if has_state || lease.is_soiled {
+        } else if (has_state || lease.is_soiled) && !reach.planted.is(Bug::ForgetReset) {
             self.clean(reach, lease.upstream);
         }
         self.list_pool(pool);

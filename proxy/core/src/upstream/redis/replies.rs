@@ -9,6 +9,7 @@ use manifold_protocols::redis::resp::reply::Progress;
 use crate::client::redis::tracking;
 use crate::event::Level;
 use crate::ids::{ClientId, UpstreamId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::count::recount;
@@ -36,6 +37,9 @@ impl Redis {
             };
             if upstream.is_raw || upstream.finder.is_between() && is_stream(upstream.pipe.front()) {
                 return self.pass_raw(reach, id, rest);
+            }
+            if upstream.finder.is_between() && reach.planted.is(Bug::SwapReplies) {
+                upstream.swap_replies();
             }
             if upstream.finder.is_between() {
                 match taking(rest[0], upstream.pipe.front()) {
@@ -131,6 +135,8 @@ impl Redis {
             Whose::Own(own) => {
                 self.upstreams[id].pipe.pop_front();
                 self.handle_own_reply(reach, id, own, reply);
+                // It may have been the last of those that it had.
+                self.end_if_drained(reach, id);
             }
             Whose::Client {
                 id: client,

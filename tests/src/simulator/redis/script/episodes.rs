@@ -171,6 +171,9 @@ fn odd_transaction(script: &mut Script) {
         4 => script.push_token(&["NOSUCH", "#@"]),
         _ => script.push_token(&["GET", "s0#@", "more"]),
     }
+    if script.prng.chance(200) {
+        return reset(script);
+    }
     script.push(&["EXEC"]);
     if script.prng.chance(500) {
         script.join(before);
@@ -187,10 +190,11 @@ fn watch(script: &mut Script) {
     let key = format!("s{}", script.prng.below(3));
     script.push_token(&["WATCH", &format!("{key}#@"), "s1"]);
     script.push_token(&["GET", &format!("{key}#@")]);
-    match script.prng.below(5) {
+    match script.prng.below(6) {
         0 => return script.push(&["UNWATCH"]),
         1 => one(script),
         2 => script.push_token(&["BLPOP", "l0#@", "0.02"]),
+        3 => return reset(script),
         _ => {}
     }
     script.push(&["MULTI"]);

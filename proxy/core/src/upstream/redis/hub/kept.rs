@@ -1,4 +1,5 @@
-//! Topics that a node goes on holding for nobody, because it refused to end them.
+//! Topics that a new upstream has to be asked for again, and those that an old one keeps for
+//! nobody, because the node refused to end them.
 //!
 //! A node that is busy refuses an end like any other command. Invariant: whoever wanted the end has
 //! left already; the node is told again until it listens.
@@ -6,6 +7,7 @@
 use super::{Ask, Topic};
 use crate::audience::Kind;
 use crate::ids::{PoolId, ServiceId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::Pool;
@@ -54,6 +56,28 @@ impl Redis {
         }
         for (pool, kind, name) in unwanted {
             self.settle_topic(reach, pool, kind, &name);
+        }
+    }
+
+    /// The hub's upstream is ready: what sessions are subscribed to is asked for, one by one, so
+    /// that a refusal is only of what it is meant for.
+    pub(crate) fn restore_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        for kind in Kind::ALL {
+            let topics = self.hub(pool).topics[kind as usize].iter();
+            let wanted = topics.filter(|(_, topic)| !topic.subscribers.is_empty());
+            let skipped = usize::from(reach.planted.is(Bug::ForgetTopic));
+            let wanted = wanted.skip(skipped).map(|(name, _)| name.clone());
+            for name in wanted.collect::<Vec<_>>() {
+                let ask = Ask {
+                    client: None,
+                    kind,
+                    is_end: false,
+                    sent: vec![name],
+                    confirmed: 0,
+                    claimed: Vec::new(),
+                };
+                self.ask_node(reach, pool, ask);
+            }
         }
     }
 }
