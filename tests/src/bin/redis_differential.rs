@@ -29,6 +29,9 @@ struct Arguments {
     /// Some rounds with nodes that want a password from everybody.
     #[arg(long)]
     passwords: bool,
+    /// The proxy's node is never broken.
+    #[arg(long)]
+    peaceful: bool,
     /// Go on after a difference, and print of each only what it is.
     #[arg(long)]
     keep_going: bool,
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         only: arguments.only,
         round: arguments.round,
         has_passwords: arguments.passwords,
+        is_peaceful: arguments.peaceful,
         keeps_going: arguments.keep_going,
     };
     match run(&options) {

@@ -228,6 +228,12 @@ pub(super) fn bytes_of(commands: &[Command]) -> Vec<u8> {
 }
 
 impl Sending {
+    /// Whether a transaction begins in it.
+    pub fn has_multi(&self) -> bool {
+        let mut names = self.commands.iter().filter_map(|it| it.words.first());
+        names.any(|name| name.eq_ignore_ascii_case(b"multi"))
+    }
+
     /// How the only reply is compared.
     pub fn compare(&self) -> Compare {
         match &*self.commands {

@@ -18,6 +18,8 @@ pub(super) struct Player {
     pub epoch: u64,
     /// It has, or may have, an upstream alone.
     pub holds: bool,
+    /// What it sent last had a transaction in it.
+    pub had_multi: bool,
 }
 
 /// How long the proxy may take, whatever it is that it does.
@@ -33,6 +35,7 @@ impl Player {
             numbers: None,
             epoch: world.now(),
             holds: false,
+            had_multi: false,
         }
     }
 

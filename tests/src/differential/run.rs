@@ -30,6 +30,8 @@ pub struct Options {
     pub round: Option<u64>,
     /// Some rounds with nodes that want a password from everybody.
     pub has_passwords: bool,
+    /// No round in which the proxy's node is broken.
+    pub is_peaceful: bool,
     /// Go on after a difference, and print of each only what it is.
     pub keeps_going: bool,
 }
@@ -61,21 +63,21 @@ pub fn run(options: &Options) -> Result<(), String> {
 }
 
 /// What a round is made of: every driver with and without faults comes in any four.
-fn scenery(seed: u64, round: u64, has_passwords: bool) -> Scenery {
-    let mut prng = Prng::new(seed ^ round.wrapping_mul(0x9e37_79b9));
+fn scenery(options: &Options, round: u64) -> Scenery {
+    let mut prng = Prng::new(options.seed ^ round.wrapping_mul(0x9e37_79b9));
     Scenery {
         driver: Driver::ALL[(round / 2 % 2) as usize],
         shards: *prng.pick(&[1, 1, 2]),
         connections_max: *prng.pick(&[128, 256]),
         mood: Mood {
-            is_locked: has_passwords && prng.chance(500),
-            is_faulty: round % 2 == 1,
+            is_locked: options.has_passwords && prng.chance(500),
+            is_faulty: round % 2 == 1 && !options.is_peaceful,
         },
     }
 }
 
 fn play_round(options: &Options, round: u64, time: Duration) -> Result<(), String> {
-    let scenery = scenery(options.seed, round, options.has_passwords);
+    let scenery = scenery(options, round);
     let world = World::new(&scenery);
     let until = Instant::now() + time;
     let next = AtomicU64::new(0);

@@ -269,6 +269,7 @@ impl<'a> Troupe<'a> {
                 ));
             }
         }
+        self.players[actor].had_multi = sending.has_multi();
         if is_marked {
             self.check_outcome(before.filter(|_| is_only_actor));
             self.renew();
@@ -303,7 +304,10 @@ impl<'a> Troupe<'a> {
             // Half a reply cannot be taken back, and a big one is seldom whole.
             let size: usize = turn.direct.iter().map(Vec::len).sum();
             let is_amid = player.proxied.is_amid() || size > 8 << 10;
-            return match player.holds || is_amid {
+            // A transaction that comes in pieces, or that sets what a session is made of, is held
+            // until the node has said what it has made of the session.
+            let has_multi = player.had_multi || sending.has_multi();
+            return match player.holds || is_amid || has_multi {
                 true => Ok(()),
                 false => Err("it was ended, and had nothing to lose".to_owned()),
             };
@@ -333,7 +337,7 @@ impl<'a> Troupe<'a> {
             }
         }
         if sending.commands.len() == turn.proxied.len() {
-            let is_transaction = sending.commands[0].words[0].eq_ignore_ascii_case(b"multi");
+            let is_transaction = sending.has_multi();
             for (command, reply) in sending.commands.iter().zip(&turn.proxied) {
                 if command.is_read && reply == UNKNOWN && !player.holds && !is_transaction {
                     let name = shown(&command.words[0]);
