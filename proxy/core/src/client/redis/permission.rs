@@ -40,13 +40,19 @@ impl Redis {
         let row = table.find(words[0], words.get(1).copied());
         row.filter(|row| row.takes(words.len()))?;
         let question = harmless(command, words)?;
+        let is_end = Change::of(command).is_some();
+        if is_end && self.key_of(id).login.is_none() && !self.is_stranger(id) {
+            // To ask takes a moment, in which others would still find it listening. Users who may
+            // listen and may not stop are made on purpose, and log in.
+            return None;
+        }
+        let client = &mut self.clients[id];
         if !client.is_settled() {
             client.waiting = Waiting::Itself;
             return Some(Turn::Wait);
         }
         let pool = client.pool;
         // What ends a subscription is confirmed by a push, and a lease may get pushes unasked.
-        let is_end = Change::of(command).is_some();
         let lease = client.lease.filter(|_| !is_end);
         let target = match lease {
             Some(lease) => Some(lease.upstream),
