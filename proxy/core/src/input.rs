@@ -72,13 +72,15 @@ impl Input {
             .splice(self.parsed..self.parsed + len, bytes.iter().copied());
     }
 
-    /// A request has been made of the next `len` bytes; they are kept until it is answered.
-    pub fn advance(&mut self, len: usize) {
+    /// A request has been made of the next `len` bytes, which it gives; they are kept until it is
+    /// answered.
+    pub fn advance(&mut self, len: usize) -> &[u8] {
         assert!(
             len <= self.bytes.len() - self.parsed,
             "a request is made of bytes that are there"
         );
         self.parsed += len;
+        &self.bytes[self.parsed - len..self.parsed]
     }
 
     /// The next `len` bytes go upstream; they are kept only if they may have to go again.

@@ -259,27 +259,10 @@ impl Redis {
         if self.clients[id].branch.is_some() {
             self.announce_part(reach, id, target);
         }
-        let client = &mut self.clients[id];
-        let upstream = &mut self.upstreams[target];
-        let position = reach.conns.written_total(upstream.conn);
-        let bytes = &client.input.unparsed()[..len];
-        reach.conns.write(upstream.conn).extend_from_slice(bytes);
-        let whose = Whose::Client {
-            id,
-            number: client.taken,
-            at: client.input.position(),
-            len: len as u32,
-            is_mute: client.take_mute(),
-        };
-        upstream.pipe.push_back(Expectation {
-            whose,
-            replies,
-            position,
-            effect,
-        });
-        client.input.advance(len);
-        client.taken = client.taken.wrapping_add(1);
-        client.follow(target);
+        self.expect_replies(reach, id, target, len, replies, effect);
+        let request = self.clients[id].input.advance(len);
+        let conn = self.upstreams[target].conn;
+        reach.conns.write(conn).extend_from_slice(request);
     }
 
     /// Writes something else to an upstream than the client's next `len` bytes.
@@ -292,10 +275,24 @@ impl Redis {
         request: &[u8],
         effect: Effect,
     ) {
+        self.expect_replies(reach, id, target, len, 1, effect);
+        self.clients[id].input.advance(len);
+        let conn = self.upstreams[target].conn;
+        reach.conns.write(conn).extend_from_slice(request);
+    }
+
+    /// What an upstream is about to be told is the client's next `len` bytes, or stands for them.
+    fn expect_replies(
+        &mut self,
+        reach: &Reach<'_>,
+        id: ClientId,
+        target: UpstreamId,
+        len: usize,
+        replies: u32,
+        effect: Effect,
+    ) {
         let client = &mut self.clients[id];
         let upstream = &mut self.upstreams[target];
-        let position = reach.conns.written_total(upstream.conn);
-        reach.conns.write(upstream.conn).extend_from_slice(request);
         let whose = Whose::Client {
             id,
             number: client.taken,
@@ -305,11 +302,10 @@ impl Redis {
         };
         upstream.pipe.push_back(Expectation {
             whose,
-            replies: 1,
-            position,
+            replies,
+            position: reach.conns.written_total(upstream.conn),
             effect,
         });
-        client.input.advance(len);
         client.taken = client.taken.wrapping_add(1);
         client.follow(target);
     }

@@ -139,6 +139,16 @@ impl Redis {
         self.greet(reach, id);
     }
 
+    /// An upstream that was ready has to become so again, in the time that a new one has.
+    pub(crate) fn begin_greeting(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+        let upstream = &mut self.upstreams[id];
+        upstream.state = State::Greeting;
+        upstream.since = reach.now;
+        let connect = Timer::Redis(RedisTimer::Connect(id));
+        let latest = reach.now + reach.limits.connect_time_max;
+        reach.timers.add(latest, connect);
+    }
+
     /// Writes the greeting. The answer to its PING makes the upstream ready.
     pub(crate) fn greet(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
         let key = self.pools[self.upstreams[id].pool].key.clone();

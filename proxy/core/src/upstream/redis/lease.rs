@@ -10,12 +10,11 @@ use crate::client::redis::{Lease, Waiting};
 use crate::ids::{ClientId, UpstreamId};
 use crate::planted::Bug;
 use crate::reach::Reach;
-use crate::redis::{Redis, RedisTimer};
-use crate::shard::Timer;
+use crate::redis::Redis;
 use crate::upstream::redis::connect::NAME;
 use crate::upstream::redis::pool::{Key, Version};
 use crate::upstream::redis::replies::Outcome;
-use crate::upstream::redis::{Effect, Own, State};
+use crate::upstream::redis::{Effect, Own};
 
 impl Redis {
     /// An upstream is the client's alone from now on.
@@ -188,13 +187,7 @@ impl Redis {
 
     /// Wipes everything from an upstream and greets again.
     fn clean(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
-        let upstream = &mut self.upstreams[id];
-        upstream.state = State::Greeting;
-        upstream.since = reach.now;
-        let connect = Timer::Redis(RedisTimer::Connect(id));
-        reach
-            .timers
-            .add(reach.now + reach.limits.connect_time_max, connect);
+        self.begin_greeting(reach, id);
         self.ask(reach, id, Own::Reset, &[b"RESET"]);
     }
 }

@@ -6,8 +6,7 @@
 
 use crate::ids::UpstreamId;
 use crate::reach::Reach;
-use crate::redis::{Redis, RedisTimer};
-use crate::shard::Timer;
+use crate::redis::Redis;
 use crate::upstream::redis::pool::{Post, Resend};
 use crate::upstream::redis::{Effect, Expectation, Own, State, Whose};
 
@@ -57,12 +56,7 @@ impl Redis {
         };
         let pool = upstream.pool;
         if upstream.state == State::Ready {
-            upstream.state = State::Greeting;
-            upstream.since = reach.now;
-            let connect = Timer::Redis(RedisTimer::Connect(id));
-            reach
-                .timers
-                .add(reach.now + reach.limits.connect_time_max, connect);
+            self.begin_greeting(reach, id);
             self.ask(reach, id, Own::Ready, &[b"PING"]);
         }
         let client_of = self.clients.get_mut(client);

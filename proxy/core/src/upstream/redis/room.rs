@@ -46,11 +46,7 @@ impl Redis {
         if all().any(|(_, upstream)| upstream.is_retiring) {
             return;
         }
-        let idle = all()
-            .filter(|(id, upstream)| self.may_close(*id) && !self.is_wanted(upstream))
-            .min_by_key(|(_, upstream)| upstream.since)
-            .map(|(id, _)| id);
-        if let Some(id) = idle {
+        if let Some(id) = self.idle_longest(service) {
             return self.close_upstream(reach, id);
         }
         let oldest = all()
@@ -62,6 +58,16 @@ impl Redis {
             self.upstreams[id].is_retiring = true;
             self.end_if_drained(reach, id);
         }
+    }
+
+    /// Of the upstreams that nobody uses or waits for, the one that has been so for longest.
+    fn idle_longest(&self, service: ServiceId) -> Option<UpstreamId> {
+        let upstreams = self.upstreams.iter();
+        let idle = upstreams.filter(|(id, upstream)| {
+            upstream.service == service && self.may_close(*id) && !self.is_wanted(upstream)
+        });
+        idle.min_by_key(|(_, upstream)| upstream.since)
+            .map(|(id, _)| id)
     }
 
     /// Whether somebody in its pool waits for just such an upstream.
@@ -141,11 +147,7 @@ impl Redis {
         }
         let of_service = |(_, upstream): &(UpstreamId, &Upstream)| upstream.service == service;
         let all = || self.upstreams.iter().filter(of_service);
-        let idle = all()
-            .filter(|(id, upstream)| self.may_close(*id) && !self.is_wanted(upstream))
-            .min_by_key(|(_, upstream)| upstream.since)
-            .map(|(id, _)| id);
-        if let Some(id) = idle {
+        if let Some(id) = self.idle_longest(service) {
             return self.close_upstream(reach, id);
         }
         let is_retiring = all().any(|(_, upstream)| upstream.is_retiring);
