@@ -13,6 +13,7 @@ use manifold_protocols::redis::command::Table;
 
 use crate::client::redis::{Client, Waiting, errors};
 use crate::conns::Owner;
+use crate::crowd::Crowd;
 use crate::event::{Failure, Peer, Socket};
 use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
 use crate::map::{FastMap, fast_map};
@@ -113,6 +114,8 @@ pub struct Redis {
     /// For a request on its way from one client's input to another's; empty in between.
     pub(crate) scratch: Vec<u8>,
     pub(crate) bulk_bytes_max: usize,
+    /// Whose traffic is worth gathering.
+    pub(crate) crowd: Crowd,
     is_ticking: bool,
     /// Clients ever accepted.
     accepted: u64,
@@ -139,6 +142,7 @@ impl Redis {
             doomed: Vec::new(),
             scratch: Vec::new(),
             bulk_bytes_max: BULK_BYTES_MAX,
+            crowd: Crowd::new(),
             is_ticking: false,
             accepted: 0,
         }

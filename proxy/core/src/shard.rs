@@ -7,11 +7,10 @@
 
 use std::collections::VecDeque;
 
-use sha2::{Digest, Sha256};
-
 use crate::client::postgres::examine::{Examined, Piece};
 use crate::client::postgres::{Client, Phase, Waiting, errors::Refusal};
 use crate::conns::{Conns, Owner};
+use crate::crowd::Gather;
 use crate::event::{Event, Level, Message, Operation, Peer, Socket};
 use crate::fingerprint::Fingerprints;
 use crate::identity::{Database, Identity};
@@ -21,6 +20,7 @@ use crate::limits::Limits;
 use crate::map::{FastMap, fast_map};
 #[cfg(feature = "planted-bugs")]
 use crate::planted::Bug;
+use crate::random::Random;
 use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
 use crate::register::Register;
@@ -116,7 +116,7 @@ pub struct Shard {
     pub(crate) is_draining: bool,
     is_drained: bool,
     is_ticking: bool,
-    draws: u64,
+    pub(crate) random: Random,
 }
 
 impl Shard {
@@ -160,7 +160,7 @@ impl Shard {
             is_draining: false,
             is_drained: false,
             is_ticking: false,
-            draws: 0,
+            random: Random::new(seed, id),
             limits,
             services,
         }
@@ -285,10 +285,12 @@ impl Shard {
             Owner::Upstream(id) => self.handle_replies(id, bytes),
             Owner::RedisClient(id) => {
                 let (redis, mut reach) = self.redis();
+                redis.crowd.note(conn);
                 redis.handle_requests(&mut reach, id, bytes);
             }
             Owner::RedisUpstream(id) => {
                 let (redis, mut reach) = self.redis();
+                redis.crowd.note(conn);
                 redis.handle_replies(&mut reach, id, bytes);
             }
             Owner::Canceller(_) | Owner::Nobody => {}
@@ -563,6 +565,11 @@ impl Shard {
         self.timers.next()
     }
 
+    /// What is worth waiting for before the next pass, if anything. To be asked once in a pass.
+    pub fn gather(&mut self, now: Instant) -> Option<Gather> {
+        self.redis.crowd.gather(now)
+    }
+
     /// The counters and gauges.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -571,22 +578,6 @@ impl Shard {
     /// What is counted for each service, in the order of the settings.
     pub fn tallies(&self) -> Vec<Tally> {
         tallies(&self.services, &self.connections)
-    }
-
-    /// The next random number: the same for the same seed.
-    pub(crate) fn random(&mut self) -> u64 {
-        self.draws += 1;
-        let mut hash = Sha256::new();
-        hash.update(self.seed.to_le_bytes());
-        hash.update(self.id.0.to_le_bytes());
-        hash.update(self.draws.to_le_bytes());
-        let digest = hash.finalize();
-        u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
-    }
-
-    /// A secret that cannot be guessed from others.
-    pub(crate) fn random_secret(&mut self) -> u32 {
-        self.random() as u32
     }
 
     /// Says something to the operator.

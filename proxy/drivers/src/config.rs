@@ -96,6 +96,24 @@ impl Config {
     }
 }
 
+/// How a call of [`crate::Driver::wait`] waits when there is nothing to deliver yet.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Patience {
+    /// Sleeps until something happens.
+    #[default]
+    Sleep,
+    /// Looks for events for so long before it sleeps. Spends a core to save the time of a wake-up.
+    Look(Duration),
+    /// Sleeps until there are so many events, or so much time has gone by, and there is one. With
+    /// epoll, which cannot wait for several, the same as `Sleep`.
+    Gather {
+        /// How many.
+        events: u32,
+        /// How long at most.
+        time: Duration,
+    },
+}
+
 /// What a call of [`crate::Driver::wait`] woke up for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Woken {

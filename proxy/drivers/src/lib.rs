@@ -168,7 +168,7 @@ use manifold_core::event::{Event, Operation};
 use manifold_core::ids::ListenerId;
 use manifold_core::time::Instant;
 
-pub use config::{Config, Counters, DriverError, Kind, Woken};
+pub use config::{Config, Counters, DriverError, Kind, Patience, Woken};
 pub use doorbell::Doorbell;
 pub use listener::{ListenAddress, Listener, bind};
 pub use probe::{Wanted, choose};
@@ -246,12 +246,11 @@ impl Driver {
         }
     }
 
-    /// How long the next waits look for events in user space before they sleep; at first they do
-    /// not. Spends a core to save the time of a wake-up.
-    pub fn set_spin(&mut self, spin: Option<Duration>) {
+    /// How the next waits wait; at first they sleep.
+    pub fn set_patience(&mut self, patience: Patience) {
         match &mut self.inner {
-            Inner::Epoll(epoll) => epoll.spin = spin,
-            Inner::IoUring(uring) => uring.spin = spin,
+            Inner::Epoll(epoll) => epoll.patience = patience,
+            Inner::IoUring(uring) => uring.patience = patience,
         }
     }
 

@@ -12,7 +12,7 @@ use manifold_core::event::{Event, Level, Operation};
 use manifold_core::ids::ServiceId;
 use manifold_core::shard::Settings;
 use manifold_core::time::Instant;
-use manifold_drivers::{Driver, Woken};
+use manifold_drivers::{Driver, Patience, Woken};
 
 use super::core::Core;
 use super::mailbox::{Answer, Inbox, Letter, Life};
@@ -78,7 +78,7 @@ impl Turn {
     fn pass(&mut self, driver: &mut Driver) {
         let before = Driver::now();
         let timeout = self.timeout(before);
-        driver.set_spin(self.spin.time());
+        driver.set_patience(self.patience(before));
         let woken = self.wait(driver, timeout);
         let now = Driver::now();
         self.spin.note(&woken, now.since(before));
@@ -116,6 +116,15 @@ impl Turn {
             .flatten()
             .min();
         due.map_or(Duration::ZERO, |due| due.since(now))
+    }
+
+    /// How the next wait waits.
+    fn patience(&mut self, now: Instant) -> Patience {
+        let gather = self.core.run(|shard| shard.gather(now));
+        gather.map_or(self.spin.patience(), |gather| Patience::Gather {
+            events: gather.events,
+            time: gather.time,
+        })
     }
 
     /// Waits for events and hands them to the core.

@@ -23,7 +23,7 @@ use self::accept::Listening;
 use self::connection::Connection;
 use self::poller::Poller;
 use crate::clock;
-use crate::config::{Config, Counters, DriverError, Woken};
+use crate::config::{Config, Counters, DriverError, Patience, Woken};
 use crate::doorbell::Doorbell;
 use crate::listener::Listener;
 use crate::sending::Sending;
@@ -62,8 +62,8 @@ pub(crate) struct Epoll {
     doorbell: Doorbell,
     has_rung: bool,
     config: Config,
-    /// How long to look before sleeping.
-    pub(crate) spin: Option<Duration>,
+    /// How the next wait waits.
+    pub(crate) patience: Patience,
     pub(crate) counters: Counters,
 }
 
@@ -98,7 +98,7 @@ impl Epoll {
             doorbell,
             has_rung: false,
             config: config.clone(),
-            spin: None,
+            patience: Patience::Sleep,
             counters: Counters::default(),
         })
     }
@@ -305,18 +305,18 @@ impl Epoll {
 
     /// Looks what is ready, waiting for it if there is time.
     fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let Some(spin) = self.spin.filter(|_| timeout != Some(Duration::ZERO)) else {
+        let Patience::Look(time) = self.patience else {
             return self.poller.wait(timeout);
         };
-        let spin = timeout.map_or(spin, |timeout| timeout.min(spin));
-        let until = clock::now() + spin;
+        let time = timeout.map_or(time, |timeout| timeout.min(time));
+        let until = clock::now() + time;
         loop {
             self.poller.wait(Some(Duration::ZERO))?;
             if self.poller.found() > 0 {
                 return Ok(());
             }
             if clock::now() >= until {
-                return self.poller.wait(timeout.map(|timeout| timeout - spin));
+                return self.poller.wait(timeout.map(|timeout| timeout - time));
             }
         }
     }

@@ -29,7 +29,7 @@ use self::buffers::Buffers;
 use self::connection::Connection;
 use self::ring::Ring;
 use crate::clock;
-use crate::config::{Config, Counters, DriverError, Woken};
+use crate::config::{Config, Counters, DriverError, Patience, Woken};
 use crate::doorbell::Doorbell;
 use crate::listener::Listener;
 use crate::sink::Sink;
@@ -40,6 +40,8 @@ use crate::waiting::Waiting;
 
 /// Connections that a pass has to do with, usually; the lists grow for more and stay so.
 const LIST_LEN: usize = 1024;
+/// Completions after which a pass gathers no more: what they lead to should be sent before long.
+const PASS_COMPLETIONS: usize = 512;
 /// The most that one send operation is given, in bytes.
 const SEND_BYTES_MAX: usize = 256 << 10;
 /// After this time without an answer the kernel is not what this driver believes it to be.
@@ -75,8 +77,8 @@ pub(crate) struct Uring {
     is_bell_armed: bool,
     has_rung: bool,
     config: Config,
-    /// How long to look before sleeping.
-    pub(crate) spin: Option<Duration>,
+    /// How the next wait waits.
+    pub(crate) patience: Patience,
     pub(crate) counters: Counters,
 }
 
@@ -105,7 +107,7 @@ impl Uring {
             is_bell_armed: false,
             has_rung: false,
             config: config.clone(),
-            spin: None,
+            patience: Patience::Sleep,
             counters: Counters::default(),
         };
         uring.arm_bell();
@@ -153,6 +155,7 @@ impl Uring {
             Some(Duration::ZERO)
         };
         self.enter(timeout)?;
+        self.ring.gather(PASS_COMPLETIONS)?;
         self.deliver_due(&mut sink);
         self.drain(&mut sink);
         Ok(Woken {
@@ -196,18 +199,36 @@ impl Uring {
         if timeout == Some(Duration::ZERO) {
             return self.ring.enter(0, None);
         }
-        let Some(spin) = self.spin else {
-            return self.ring.enter(1, timeout);
-        };
+        match self.patience {
+            Patience::Sleep => self.ring.enter(1, timeout),
+            Patience::Look(time) => self.look(time, timeout),
+            Patience::Gather { events, time } => self.gather(events, time, timeout),
+        }
+    }
+
+    /// Looks for a completion for a while before it sleeps.
+    fn look(&mut self, time: Duration, timeout: Option<Duration>) -> io::Result<()> {
         self.ring.enter(0, None)?;
-        let spin = timeout.map_or(spin, |timeout| timeout.min(spin));
-        let until = clock::now() + spin;
+        let time = timeout.map_or(time, |timeout| timeout.min(time));
+        let until = clock::now() + time;
         while !self.ring.has_work() && clock::now() < until {
             std::hint::spin_loop();
         }
-        let rest = timeout.map(|timeout| timeout - spin);
+        let rest = timeout.map(|timeout| timeout - time);
         let is_over = self.ring.has_work() || rest == Some(Duration::ZERO);
         self.ring.enter(u32::from(!is_over), rest)
+    }
+
+    /// Waits for several events, but not for long.
+    fn gather(&mut self, events: u32, time: Duration, timeout: Option<Duration>) -> io::Result<()> {
+        // What is submitted is sent at once, mostly, and completes.
+        let want = self.ring.pushed() + events;
+        let time = timeout.map_or(time, |timeout| timeout.min(time));
+        self.ring.enter(want, Some(time))?;
+        match self.ring.has_work() {
+            true => Ok(()),
+            false => self.ring.enter(1, timeout.map(|timeout| timeout - time)),
+        }
     }
 
     /// Delivers what operations led to by themselves.

@@ -91,6 +91,8 @@ conformance! {
         keeps_a_ring_until_the_next_wait
         waits_as_long_as_it_is_told
         spins_before_it_sleeps
+        delivers_at_once_what_has_arrived
+        gathers_events_but_not_for_long
         submits_before_it_spins;
 }
 

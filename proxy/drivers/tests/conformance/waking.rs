@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manifold_drivers::Driver;
+use manifold_drivers::{Driver, Patience};
 
 use crate::core::Core;
 use crate::{Kind, MOMENT, client};
@@ -97,7 +97,7 @@ pub fn waits_as_long_as_it_is_told(kind: Kind) {
 pub fn submits_before_it_spins(kind: Kind) {
     let spin = MOMENT * 50;
     let mut core = Core::open(kind);
-    core.driver.set_spin(Some(spin));
+    core.driver.set_patience(Patience::Look(spin));
     core.is_echo = true;
     let address = core.listen_tcp();
     let mut client = client(address);
@@ -111,7 +111,7 @@ pub fn submits_before_it_spins(kind: Kind) {
 
 pub fn spins_before_it_sleeps(kind: Kind) {
     let mut core = Core::open(kind);
-    core.driver.set_spin(Some(MOMENT / 2));
+    core.driver.set_patience(Patience::Look(MOMENT / 2));
     core.is_echo = true;
     let address = core.listen_tcp();
     // Longer than the spin, as long as the spin, and shorter.
@@ -137,4 +137,45 @@ pub fn spins_before_it_sleeps(kind: Kind) {
     });
     while !core.pass(None).doorbell {}
     ringer.join().unwrap();
+}
+
+/// However much has arrived, one pass brings all of it.
+pub fn delivers_at_once_what_has_arrived(kind: Kind) {
+    const COUNT: usize = 100;
+    let mut core = Core::open(kind);
+    let address = core.listen_tcp();
+    let mut clients: Vec<_> = (0..COUNT).map(|_| client(address)).collect();
+    core.until("all clients", |core| core.accepted_so_far() == COUNT);
+    core.run(MOMENT / 4);
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    assert_eq!(core.pass(None).events, COUNT as u32);
+}
+
+pub fn gathers_events_but_not_for_long(kind: Kind) {
+    let mut core = Core::open(kind);
+    let address = core.listen_tcp();
+    let mut clients: Vec<_> = (0..3).map(|_| client(address)).collect();
+    core.until("all clients", |core| core.accepted_so_far() == 3);
+    core.run(MOMENT / 4);
+    let patience = |time| Patience::Gather { events: 3, time };
+    core.driver.set_patience(patience(MOMENT));
+    clients[0].write_all(b"x").unwrap();
+    let begin = Instant::now();
+    assert_eq!(core.pass(None).events, 1);
+    if kind == Kind::IoUring {
+        assert!(begin.elapsed() >= MOMENT, "{:?}", begin.elapsed());
+    }
+    core.driver.set_patience(patience(MOMENT * 100));
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    let begin = Instant::now();
+    assert_eq!(core.pass(None).events, 3);
+    assert!(begin.elapsed() < MOMENT * 50, "{:?}", begin.elapsed());
+    core.driver.set_patience(patience(MOMENT));
+    let begin = Instant::now();
+    assert_eq!(core.pass(Some(MOMENT * 3)).events, 0);
+    assert!(begin.elapsed() >= MOMENT * 3, "{:?}", begin.elapsed());
 }

@@ -204,7 +204,7 @@ impl Shard {
     pub(crate) fn random_bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
         for chunk in bytes.chunks_mut(8) {
-            let word = self.random().to_le_bytes();
+            let word = self.random.next().to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
         bytes

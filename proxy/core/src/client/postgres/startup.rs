@@ -42,7 +42,7 @@ impl Shard {
             return;
         };
         let conn = self.conns.adopt(socket, Owner::Nobody);
-        let secret = self.random_secret();
+        let secret = self.random.secret();
         let client = Client::new(conn, service, peer.is_local(), secret, self.now);
         let id = self.clients.insert(client);
         self.conns.set_owner(conn, Owner::Client(id));

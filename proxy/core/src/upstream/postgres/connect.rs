@@ -242,7 +242,7 @@ impl Shard {
 
     /// Before this, no upstream of the service is opened again.
     pub(crate) fn back_off(&mut self, service: ServiceId) {
-        let jitter = self.random() % 1_000;
+        let jitter = self.random.next() % 1_000;
         let connections = &mut self.connections[service.index()];
         connections.failures = connections.failures.saturating_add(1);
         connections.failing_since.get_or_insert(self.now);

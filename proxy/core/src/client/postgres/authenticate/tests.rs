@@ -13,6 +13,7 @@ use crate::auth::{Auth, Secret, Users};
 use crate::event::Event;
 use crate::ids::ServiceId;
 use crate::proof::Statement;
+use crate::random::Random;
 
 const ASKING: [(&str, Asks); 3] = [
     ("clear", Asks::Cleartext),
@@ -391,6 +392,7 @@ fn shows_the_same_salts_after_a_restart() {
         let listed = users(&[("clear", plain(password)), ("stored", stored.clone())]);
         let mut stage = Stage::new(Auth::Users, listed, 8, &ASKING);
         stage.shard.seed = seed;
+        stage.shard.random = Random::new(seed, stage.shard.id);
         ["nobody", "clear", "stored"].map(|name| {
             let client = stage.login(name, "x");
             let text = String::from_utf8(stage.clients[client].sasl[0].clone()).unwrap();
