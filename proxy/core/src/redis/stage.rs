@@ -264,6 +264,11 @@ impl Stage {
         place.expect("a subscription was asked for")
     }
 
+    /// How many connections the node has had.
+    pub fn connections(&self) -> usize {
+        self.upstreams.len()
+    }
+
     /// The newest connection on which the node was asked something that begins so.
     pub fn on(&mut self, words: &str) -> usize {
         let mut begin = Vec::new();
@@ -441,7 +446,8 @@ fn greeting_of(upstream: &mut Side, map: &[(u16, u16)], ready: &[u8]) -> (Vec<u8
         let answer: &[u8] = match name {
             _ if is_question => b"+OK\r\n",
             Some(b"PING") if is_end => ready,
-            Some(b"HELLO") => b"%1\r\n$2\r\nid\r\n:7\r\n",
+            Some(b"HELLO") => b"%2\r\n$2\r\nid\r\n:7\r\n$5\r\nproto\r\n:3\r\n",
+            Some(b"CLIENT") if Arguments::of(request).nth(1) == Some(b"INFO") => b"-NOPERM\r\n",
             Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",
             Some(b"COMMAND") => b"-ERR not here\r\n",
             Some(b"CLUSTER") => {

@@ -213,7 +213,8 @@ impl Redis {
                 (fits && self.has_room(reach, route.upstream)).then_some(route.upstream)
             }
             None if client.resends > 0 => None,
-            None if hub.is_some_and(|hub| self.has_room(reach, hub)) => hub,
+            // Room or none: elsewhere, the reply would overtake the message.
+            None if hub.is_some() => hub,
             None => {
                 let pool = client.pool;
                 let pipes = &self.pools[pool].lanes[lane as usize];

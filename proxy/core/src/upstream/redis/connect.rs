@@ -239,6 +239,7 @@ impl Redis {
             Own::Ping | Own::Poison | Own::Asking => {}
             Own::Slots => self.handle_slots(reach, id, reply),
             Own::Info => self.handle_info(reach, id, reply),
+            Own::Version => self.handle_version(id, reply),
             Own::Commands => self.handle_commands(reach, id, reply),
             Own::Reset if is_error => {
                 self.handle_upstream_down(reach, id, "it does not know RESET");

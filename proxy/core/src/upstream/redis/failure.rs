@@ -1,8 +1,10 @@
 //! An upstream is lost: who is asked again elsewhere, and who is told that nobody knows.
 //!
 //! The rules are those of H16 in the hazards: what the kernel had not taken did not run; a read of
-//! which nothing was delivered may run again; everything else is unknown. Invariant: a write that
-//! the node may have seen is never sent again.
+//! which nothing was delivered may run again, unless it would see a later write of its own client;
+//! everything else is unknown. Invariant: a write that the node may have seen is never sent again.
+
+use std::collections::BTreeSet;
 
 use crate::client::redis::{Client, errors};
 use crate::ids::{ClientId, UpstreamId};
@@ -15,11 +17,25 @@ use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
 /// How often one request is sent again.
 const RESENDS_MAX: u8 = 3;
 
-impl Expectation {
-    /// Whether it does no harm to send it again, where the kernel was given so many bytes.
-    fn may_run_again(&self, given: u64) -> bool {
-        self.position >= given || self.effect == Effect::Read
-    }
+/// For each request of a lost upstream, whether it does no harm to send it again, where the kernel
+/// was given so many bytes.
+fn repeatable(upstream: &Upstream, given: u64) -> Vec<bool> {
+    // Whose later requests may have changed something: an earlier read would see that now.
+    let mut changed = BTreeSet::new();
+    let pipe = upstream.pipe.iter().rev();
+    let mut repeatable: Vec<bool> = pipe
+        .map(|lost| match lost.whose {
+            _ if lost.position >= given => true,
+            Whose::Client { id, .. } if lost.effect != Effect::Read => {
+                changed.insert(id);
+                false
+            }
+            Whose::Client { id, .. } => !changed.contains(&id),
+            Whose::Own(_) | Whose::Nobody => false,
+        })
+        .collect();
+    repeatable.reverse();
+    repeatable
 }
 
 impl Redis {
@@ -51,8 +67,9 @@ impl Redis {
             self.back_off(reach, service, why);
         }
         let mut resends = Vec::new();
-        for expectation in &upstream.pipe {
-            self.lose_request(reach, &upstream, expectation, given, &mut resends);
+        let repeatable = repeatable(&upstream, given);
+        for (lost, may_run_again) in upstream.pipe.iter().zip(repeatable) {
+            self.lose_request(reach, &upstream, lost, may_run_again, &mut resends);
         }
         if let Some(holder) = upstream.holder {
             self.lose_lease(reach, holder);
@@ -74,7 +91,7 @@ impl Redis {
         reach: &mut Reach<'_>,
         upstream: &Upstream,
         lost: &Expectation,
-        given: u64,
+        may_run_again: bool,
         resends: &mut Vec<Resend>,
     ) {
         let Whose::Client {
@@ -108,7 +125,7 @@ impl Redis {
             // Half a reply cannot be taken back.
             return self.drop_client(reach, id);
         }
-        let may_run_again = lost.may_run_again(given) || reach.planted.is(Bug::RetryWrite);
+        let may_run_again = may_run_again || reach.planted.is(Bug::RetryWrite);
         if client.branch.is_some() && may_run_again {
             // It may be another node's business by now.
             self.lose_part(reach, id, number, len);
@@ -253,4 +270,49 @@ fn is_movable(client: &Client, lost: &Expectation) -> bool {
         _ => false,
     };
     is_plain && !lease.has_state()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::redis::stage::Stage;
+
+    /// Two clients have asked on one lane, which is lost; gives what they hear and what the node
+    /// is asked after that.
+    fn after_losing(first: &[&str], second: &[&str]) -> (String, String, String) {
+        let mut stage = Stage::new();
+        let clients = [stage.client(), stage.client()];
+        for (client, requests) in clients.into_iter().zip([first, second]) {
+            requests.iter().for_each(|words| stage.send(client, words));
+        }
+        let lane = stage.on(first[0]);
+        stage.asked(lane);
+        stage.lose(lane);
+        stage.wait(1_000);
+        let asked = (0..stage.connections()).map(|place| stage.asked(place));
+        let asked: Vec<_> = asked.filter(|asked| !asked.is_empty()).collect();
+        let [first, second] = clients.map(|client| stage.heard(client));
+        (first, second, asked.join("; "))
+    }
+
+    #[test]
+    fn asks_again_for_what_reads() {
+        let (first, second, asked) = after_losing(&["GET a", "GET b"], &["GET c"]);
+        assert_eq!((&*first, &*second), ("", ""));
+        assert_eq!(asked, "GET a; GET b; GET c");
+    }
+
+    #[test]
+    fn repeats_no_read_that_would_see_a_later_write_of_its_client() {
+        let (first, second, asked) = after_losing(&["GET n", "INCR n", "GET n"], &["GET n"]);
+        assert_eq!(
+            first.matches("may have been executed").count(),
+            2,
+            "{first}"
+        );
+        assert_eq!(second, "");
+        assert_eq!(
+            asked, "GET n; GET n",
+            "what follows the write, and the other client"
+        );
+    }
 }

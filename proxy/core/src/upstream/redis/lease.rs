@@ -57,6 +57,7 @@ impl Redis {
             (Effect::Multi, Outcome::Done) => lease.is_multi = true,
             (Effect::Watch, Outcome::Done) if !lease.is_multi => lease.is_watching = true,
             (Effect::Unwatch, Outcome::Done) if !lease.is_multi => lease.is_watching = false,
+            (Effect::Exec | Effect::Discard, Outcome::Missing) => lease.is_multi = false,
             (Effect::Exec, Outcome::Done | Outcome::Aborted) | (Effect::Discard, Outcome::Done) => {
                 lease.is_multi = false;
                 lease.is_watching = false;
@@ -87,7 +88,7 @@ impl Redis {
             return;
         };
         if matches!(info.first(), Some(b'-' | b'!')) {
-            return self.stay_on_lease(holder);
+            return self.ask(reach, target, Own::Version, &[b"HELLO"]);
         }
         let field = |name: &[u8]| {
             let mut fields = info.split(|byte| b" \r\n".contains(byte));
@@ -124,8 +125,20 @@ impl Redis {
         self.clients_to_pump.push_back(holder);
     }
 
-    /// The node does not say what a transaction has made of a session: only this connection knows.
-    fn stay_on_lease(&mut self, holder: ClientId) {
+    /// The node does not say what a transaction has made of a session: only this connection knows,
+    /// and the client stays on it. What the proxy says itself is in the right version, though. Who
+    /// may not ask for that cannot have changed it.
+    pub(crate) fn handle_version(&mut self, target: UpstreamId, hello: &[u8]) {
+        let Some(holder) = self.upstreams[target].holder else {
+            return;
+        };
+        let mut key = self.key_of(holder).clone();
+        key.version = match proto(hello) {
+            Some(b'2') => Version::Two,
+            Some(b'3') => Version::Three,
+            _ => key.version,
+        };
+        self.shift(holder, &key);
         let client = &mut self.clients[holder];
         client.resends -= 1;
         client.waiting = Waiting::No;
@@ -192,6 +205,15 @@ impl Redis {
     }
 }
 
+/// The version in an answer to HELLO.
+fn proto(hello: &[u8]) -> Option<u8> {
+    const FIELD: &[u8] = b"$5\r\nproto\r\n:";
+    let at = hello
+        .windows(FIELD.len())
+        .position(|bytes| bytes == FIELD)?;
+    hello.get(at + FIELD.len()).copied()
+}
+
 /// Puts the client's own number into what a node says of a connection in its answer to HELLO.
 pub(crate) fn rename(reply: &mut Vec<u8>, client: u64) {
     const FIELD: &[u8] = b"$2\r\nid\r\n:";
@@ -210,11 +232,44 @@ pub(crate) fn rename(reply: &mut Vec<u8>, client: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::stage::Stage;
 
     #[test]
     fn puts_the_number_of_the_client_into_the_answer_to_hello() {
         let mut reply = b"%1\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n".to_vec();
         rename(&mut reply, 1234);
         assert_eq!(reply, b"%1\r\n$2\r\nid\r\n:1234\r\n$4\r\nmode\r\n");
+    }
+
+    #[test]
+    fn learns_the_version_of_who_may_not_ask_for_its_own_state() {
+        let mut stage = Stage::new();
+        let client = stage.client();
+        // In small letters, because the stage answers others by itself.
+        for (request, reply) in [("multi", "+OK"), ("hello 3", "+QUEUED"), ("exec", "*1 :1")] {
+            stage.send(client, request);
+            let lease = stage.on("multi");
+            stage.say(lease, reply);
+        }
+        stage.heard(client);
+        stage.send(client, "SUBSCRIBE c");
+        let hub = stage.hub();
+        stage.say(hub, ">3 $9 subscribe $1 c :1");
+        assert_eq!(stage.heard(client), ">3 $9 subscribe $1 c :1");
+    }
+
+    #[test]
+    fn keeps_the_upstream_that_watches_when_there_is_no_transaction_to_end() {
+        let mut stage = Stage::new();
+        let client = stage.client();
+        let without = "-ERR EXEC without MULTI";
+        stage.send(client, "WATCH k");
+        let lease = stage.on("WATCH k");
+        stage.say(lease, "+OK");
+        stage.send(client, "EXEC");
+        stage.say_raw(lease, format!("{without}\r\n").as_bytes());
+        assert_eq!(stage.heard(client), format!("+OK {without}"));
+        stage.lose(lease);
+        assert!(stage.is_closed(client), "nobody watches for it any more");
     }
 }

@@ -154,6 +154,8 @@ pub enum Own {
     Poison,
     /// CLIENT INFO: what a transaction has made of the connection.
     Info,
+    /// HELLO: what version a connection speaks on which CLIENT INFO is not allowed.
+    Version,
     /// A subscription, or its end, for whom the hub knows.
     Subscription,
     /// CLUSTER SLOTS: who has which.

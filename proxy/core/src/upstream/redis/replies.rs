@@ -23,8 +23,10 @@ pub(crate) enum Outcome {
     Done,
     /// An error after which a transaction goes on, if there was one.
     Failed,
-    /// The error that ends a transaction.
+    /// An error that ends a transaction, and watching.
     Aborted,
+    /// The error that says that there is no transaction; keys are still watched.
+    Missing,
 }
 
 impl Redis {
@@ -328,7 +330,7 @@ fn taking(first: u8, head: Option<&Expectation>) -> Option<Taking> {
 }
 
 /// Errors after which there is certainly no transaction: who has not logged in cannot begin one.
-const ENDS: [&[u8]; 9] = [
+const ENDS: [&[u8]; 7] = [
     b"-NOAUTH",
     b"-EXECABORT",
     // What a node of a cluster says that finds out where the keys are, or are not.
@@ -337,13 +339,15 @@ const ENDS: [&[u8]; 9] = [
     b"-TRYAGAIN",
     b"-CLUSTERDOWN",
     b"-CROSSSLOT",
-    b"-ERR EXEC without MULTI",
-    b"-ERR DISCARD without MULTI",
 ];
+
+/// Errors that say that there was none.
+const MISSING: [&[u8]; 2] = [b"-ERR EXEC without MULTI", b"-ERR DISCARD without MULTI"];
 
 fn outcome(reply: &[u8]) -> Outcome {
     match reply.first() {
         Some(b'-') if ENDS.iter().any(|end| reply.starts_with(end)) => Outcome::Aborted,
+        Some(b'-') if MISSING.iter().any(|text| reply.starts_with(text)) => Outcome::Missing,
         Some(b'-' | b'!') => Outcome::Failed,
         _ => Outcome::Done,
     }
