@@ -378,8 +378,11 @@ impl Planner {
     }
 
     fn expire(&mut self, who: usize) {
-        self.send_together(who, &["SET {pre}s2 soon PX 20", "EXISTS {pre}s2 {pre}none"]);
-        self.act(who, What::Pause(60));
+        self.send_together(
+            who,
+            &["SET {pre}s2 soon PX 300", "EXISTS {pre}s2 {pre}none"],
+        );
+        self.act(who, What::Pause(600));
         self.send_together(who, &["GET {pre}s2", "EXISTS {pre}s2", "TYPE {pre}s2"]);
     }
 

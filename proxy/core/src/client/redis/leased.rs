@@ -47,8 +47,11 @@ impl Redis {
             }
             Need::HangUp => return self.hang_up(reach, id),
             Need::Share(_, Effect::Count)
-                if !lease.is_in_transaction()
-                    && let Some(hub) = self.hub_of_own_message(id, len) =>
+            | Need::Alone(Alone {
+                effect: Effect::Count,
+                ..
+            }) if !lease.is_in_transaction()
+                && let Some(hub) = self.hub_of_own_message(id, len) =>
             {
                 return self.publish_to_itself(reach, id, len, hub);
             }

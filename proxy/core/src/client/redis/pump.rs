@@ -131,6 +131,12 @@ impl Redis {
                     None => self.want_lease(reach, id),
                 }
             }
+            // A big message of one's own, too, has to come before its reply.
+            Need::Alone(it)
+                if it.effect == Effect::Count && self.hub_of_own_message(id, len).is_some() =>
+            {
+                self.share(reach, id, len, 1, Lane::Slow, it.effect)
+            }
             Need::Alone(_) => self.want_lease(reach, id),
             Need::Session(command) => self.take_session(reach, id, len, command),
             Need::Permission | Need::Refusal => self.deny(reach, id, len),

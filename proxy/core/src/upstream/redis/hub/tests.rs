@@ -319,3 +319,14 @@ fn waits_for_the_node_no_longer_than_may_be() {
     assert!(heard.contains("queue_wait_max"), "{heard}");
     assert!(!stage.is_closed(one));
 }
+
+#[test]
+fn sends_a_big_message_to_itself_where_it_comes_from_too() {
+    let mut stage = Stage::new();
+    let one = stage.client_of_three();
+    stage.ask(one, "SUBSCRIBE a");
+    stage.say(stage.hub(), ">3 $9 subscribe $1 a :1");
+    stage.asked(stage.hub());
+    stage.send(one, &format!("PUBLISH a {}", "x".repeat(100_000)));
+    assert!(stage.asked(stage.hub()).starts_with("PUBLISH a xxx"));
+}
