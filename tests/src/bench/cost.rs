@@ -20,6 +20,11 @@ pub fn tree_cpu_us(pid: u32) -> u64 {
     (own + others) * tick_us()
 }
 
+/// Processor time of all processes that this one has started and that have ended, in microseconds.
+pub fn ended_cpu_us() -> u64 {
+    ticks(std::process::id()).map_or(0, |ticks| ticks.waited) * tick_us()
+}
+
 /// Resident memory of a process, in KiB.
 pub fn resident_kib(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();

@@ -102,8 +102,8 @@ impl Running {
             System::Nutcracker => unreachable!("it does not speak PostgreSQL"),
             System::IoUring => Self::Manifold(setup.manifold(node, Driver::IoUring)),
             System::Epoll => Self::Manifold(setup.manifold(node, Driver::Epoll)),
-            System::EchoIoUring => start_echo(Driver::IoUring),
-            System::EchoEpoll => start_echo(Driver::Epoll),
+            System::EchoIoUring => start_echo(Driver::IoUring, "postgres"),
+            System::EchoEpoll => start_echo(Driver::Epoll, "postgres"),
         }
     }
 
@@ -121,9 +121,9 @@ impl Running {
         };
         match system {
             System::Direct => Self::Direct { port: node.port() },
-            System::PgBouncer | System::EchoIoUring | System::EchoEpoll => {
-                unreachable!("it does not speak Redis")
-            }
+            System::PgBouncer => unreachable!("it does not speak Redis"),
+            System::EchoIoUring => start_echo(Driver::IoUring, "redis"),
+            System::EchoEpoll => start_echo(Driver::Epoll, "redis"),
             System::Nutcracker => Self::Nutcracker(Nutcracker::start(node)),
             System::IoUring => manifold(Driver::IoUring),
             System::Epoll => manifold(Driver::Epoll),
@@ -240,12 +240,12 @@ fn node_pid(node: &Node) -> Option<u32> {
 }
 
 /// Starts the bare echo and waits until it accepts.
-fn start_echo(driver: Driver) -> Running {
+fn start_echo(driver: Driver, protocol: &str) -> Running {
     let folder = Folder::new("echo");
     let port = free_port();
     let mut command = Command::new(program("echo"));
     command
-        .args(["--driver", driver.name(), "--port"])
+        .args(["--driver", driver.name(), "--protocol", protocol, "--port"])
         .arg(port.to_string());
     let mut process = Process::spawn(command, "echo", &folder.join("log"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));

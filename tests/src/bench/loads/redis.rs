@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::catalog::NOISY;
 use super::{Load, Row};
-use crate::bench::cost::tree_cpu_us;
+use crate::bench::cost::{ended_cpu_us, tree_cpu_us};
 use crate::bench::options::Options;
 use crate::bench::sample::{Cost, Sample};
 use crate::bench::systems::{Running, Setup, System};
@@ -179,12 +179,12 @@ fn failure() -> Sample {
     }
 }
 
-/// What the proxy and the node have cost so far.
+/// What the proxy, the node and all runs of redis-benchmark have cost so far.
 fn cost(running: &Running, node: &RedisNode) -> Cost {
     Cost {
         proxy_us: running.pid().map_or(0, tree_cpu_us),
         node_us: tree_cpu_us(node.pid()),
-        generator_us: 0,
+        generator_us: ended_cpu_us(),
     }
 }
 

@@ -6,7 +6,7 @@ use super::target::{Bound, Metric, Place, Target};
 use super::{Kind, Load};
 use crate::bench::systems::System;
 
-use System::{Direct, Epoll, IoUring, Nutcracker};
+use System::{Direct, EchoEpoll, EchoIoUring, Epoll, IoUring, Nutcracker};
 
 /// GET, one request at a time.
 const GET: Kind = Kind::Redis(Some(Benchmark {
@@ -42,6 +42,8 @@ pub fn all() -> Vec<Load> {
 /// Values of 64 bytes by more and more clients.
 fn plain() -> Vec<Load> {
     let four = [Direct, Nutcracker, IoUring, Epoll];
+    // What no proxy on this loop can exceed.
+    let six = [Direct, Nutcracker, IoUring, Epoll, EchoIoUring, EchoEpoll];
     let proxy_cpu = over(Metric::ProxyCpu, IoUring, Nutcracker, Bound::AtMost(0.75));
     let node_cpu = over(Metric::NodeCpu, IoUring, Direct, Bound::AtMost(0.5));
     let few = || vec![rate(Direct, 1.2), rate(Nutcracker, 1.7)];
@@ -54,10 +56,10 @@ fn plain() -> Vec<Load> {
     vec![
         one("redis-get-50", "GET, 64 bytes", GET, 50, &four, few()),
         one("redis-set-50", "SET, 64 bytes", SET, 50, &four, few()),
-        one("redis-get-500", "GET, 64 bytes", GET, 500, &four, costs()),
-        one("redis-set-500", "SET, 64 bytes", SET, 500, &four, costs()),
-        one("redis-get-5000", "GET, 64 bytes", GET, 5_000, &four, many()),
-        one("redis-set-5000", "SET, 64 bytes", SET, 5_000, &four, many()),
+        one("redis-get-500", "GET, 64 bytes", GET, 500, &six, costs()),
+        one("redis-set-500", "SET, 64 bytes", SET, 500, &six, costs()),
+        one("redis-get-5000", "GET, 64 bytes", GET, 5_000, &six, many()),
+        one("redis-set-5000", "SET, 64 bytes", SET, 5_000, &six, many()),
     ]
 }
 
