@@ -37,6 +37,11 @@ impl Redis {
             self.clients[id].waiting = Waiting::Itself;
             return Turn::Wait;
         }
+        if !lease.is_in_transaction()
+            && let Some(hub) = self.hub_of_own_message(id, len)
+        {
+            return self.publish_to_itself(reach, id, len, hub);
+        }
         let alone = match need {
             Need::Permission | Need::Refusal => {
                 if lease.is_queueing {
@@ -46,15 +51,6 @@ impl Redis {
                 return self.deny(reach, id, len);
             }
             Need::HangUp => return self.hang_up(reach, id),
-            Need::Share(_, Effect::Count)
-            | Need::Alone(Alone {
-                effect: Effect::Count,
-                ..
-            }) if !lease.is_in_transaction()
-                && let Some(hub) = self.hub_of_own_message(id, len) =>
-            {
-                return self.publish_to_itself(reach, id, len, hub);
-            }
             Need::Share(_, effect) => Alone::plain(self.effect_on_lease(id, len, effect)),
             Need::Alone(alone) if alone.pins => {
                 if let Some(turn) = self.redirect(reach, id, len) {
