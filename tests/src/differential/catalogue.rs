@@ -328,7 +328,12 @@ w|RESET extra
 
 /// What tells how a value came to be where it is, and not what it is: a node that was started again,
 /// or was given the value by another, says something else.
-const HISTORIES: [&str; 3] = ["OBJECT ENCODING", "OBJECT REFCOUNT", "XINFO STREAM"];
+const HISTORIES: [&str; 4] = [
+    "OBJECT ENCODING",
+    "OBJECT REFCOUNT",
+    "XINFO GROUPS",
+    "XINFO STREAM",
+];
 
 /// Fills gaps from a stream of numbers.
 #[derive(Debug)]
