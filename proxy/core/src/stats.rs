@@ -44,6 +44,8 @@ pub struct Stats {
     pub requests_retried: u64,
     /// Requests issued again because the head of their pipe stalled.
     pub requests_reissued: u64,
+    /// Redis requests that nobody audited: alone, with RESET behind them.
+    pub requests_unaudited: u64,
     /// Requests whose outcome had to be reported as unknown.
     pub outcomes_unknown: u64,
     /// Replies that came for nobody and were discarded.

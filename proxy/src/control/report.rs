@@ -39,6 +39,9 @@ const CORE_COUNTERS: &[Reading] = &[
     ("manifold_requests_reissued_total", |s| {
         s.core.requests_reissued
     }),
+    ("manifold_requests_unaudited_total", |s| {
+        s.core.requests_unaudited
+    }),
     ("manifold_leases_total", |s| s.core.leases),
     ("manifold_session_leases_total", |s| s.core.leases_session),
     ("manifold_queue_nanoseconds_total", |s| s.core.queue_nanos),

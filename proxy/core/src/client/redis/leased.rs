@@ -133,6 +133,7 @@ impl Redis {
         }
         lease.is_pinned |= alone.pins;
         lease.is_soiled |= alone.soils;
+        reach.stats.requests_unaudited += u64::from(alone.soils);
         reach.connections[client.service.index()]
             .tally
             .requests_leased += 1;
