@@ -14,7 +14,7 @@ pub struct Limits {
     /// The time from accepting a client to the end of its login.
     pub login_time_max: Duration,
     /// A request that is buffered whole before any of it is sent on; a larger one is streamed on a
-    /// lease.
+    /// lease, for Redis as soon as its first words and lengths are there.
     pub request_bytes_max: usize,
     /// One message from a client; a larger one is an error. PostgreSQL's own bound is 1 GiB - 1.
     pub message_bytes_max: usize,
@@ -23,7 +23,8 @@ pub struct Limits {
     /// Unsent bytes of a client above which no more of its requests are read.
     pub output_high: usize,
     /// Unsent bytes of a client above which it is closed, unless the upstream is its own: then
-    /// reading from the node pauses.
+    /// reading from the node pauses. What a Redis node has answered with a quarter of this is asked
+    /// on a lease the next time.
     pub reply_bytes_max: usize,
     /// Unsent bytes of a Redis client with subscriptions above which it is closed, as a node does
     /// by its `client-output-buffer-limit`; one published message, too.

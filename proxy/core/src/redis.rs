@@ -25,6 +25,7 @@ use crate::topology::Service;
 use crate::upstream::redis::Upstream;
 use crate::upstream::redis::cluster::Cluster;
 use crate::upstream::redis::connect::describe;
+use crate::upstream::redis::heavy::Heavy;
 use crate::upstream::redis::pool::{Key, Pool};
 
 /// What a timer of this protocol is for.
@@ -69,13 +70,15 @@ pub(crate) struct Node {
     pub paused_until: Instant,
     /// Other shards know that somebody here waits for a permit.
     pub is_wanting: bool,
+    /// What it answers at length.
+    pub heavy: Heavy,
     /// Upstreams that wait for the service's name to be looked up.
     pub unresolved: Vec<UpstreamId>,
 }
 
 impl Node {
     /// Of which nothing is known yet.
-    pub(crate) fn new(table: Rc<Table>, part_of: Option<ServiceId>) -> Self {
+    pub(crate) fn new(table: Rc<Table>, part_of: Option<ServiceId>, seed: u64) -> Self {
         Self {
             table,
             part_of,
@@ -87,6 +90,7 @@ impl Node {
             retry_at: Instant(0),
             paused_until: Instant(0),
             is_wanting: false,
+            heavy: Heavy::new(seed),
             unresolved: Vec::new(),
         }
     }
@@ -127,7 +131,7 @@ impl Redis {
         let table = Rc::new(Table::builtin());
         let node = |service: &Service| Node {
             cluster: service.cluster.as_ref().map(|_| Box::default()),
-            ..Node::new(table.clone(), None)
+            ..Node::new(table.clone(), None, seed)
         };
         Self {
             clients: Slab::new(),
@@ -249,7 +253,8 @@ impl Redis {
     }
 
     /// The kernel has taken what was written to an upstream.
-    pub(crate) fn handle_upstream_sent(&mut self, id: UpstreamId) {
+    pub(crate) fn handle_upstream_sent(&mut self, reach: &Reach<'_>, id: UpstreamId) {
+        self.go_on_passing(reach, id);
         let pool = self.upstreams[id].pool;
         if self.pools[pool].is_wanting() {
             self.list_pool(pool);
@@ -280,6 +285,7 @@ impl Redis {
         self.start_ticking(reach);
         self.end_long_waits(reach);
         self.end_long_resends(reach);
+        self.end_stalled(reach);
         self.end_inquiries(reach);
         self.close_idle(reach);
         self.refresh_maps(reach);

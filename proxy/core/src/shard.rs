@@ -320,7 +320,10 @@ impl Shard {
                 let (redis, mut reach) = self.redis();
                 redis.handle_client_sent(&mut reach, id);
             }
-            Owner::RedisUpstream(id) => self.redis.handle_upstream_sent(id),
+            Owner::RedisUpstream(id) => {
+                let (redis, reach) = self.redis();
+                redis.handle_upstream_sent(&reach, id);
+            }
             Owner::Canceller(_) | Owner::Nobody => {}
         }
     }

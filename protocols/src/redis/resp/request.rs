@@ -178,12 +178,7 @@ impl Finder {
         let Some(line) = self.line(bytes, Malformed::LengthTooLong)? else {
             return Ok(Some(bytes.len() + 1));
         };
-        if bytes[start] != b'$' {
-            return Err(Malformed::NoBulk(bytes[start]));
-        }
-        let length = number::parse(line).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= bounds.bulk_bytes_max);
-        let length = length.ok_or(Malformed::Length)?;
+        let length = bulk_length(bytes[start], line, bounds.bulk_bytes_max)?;
         if bounds.is_stranger && length > STRANGER_BULK_BYTES_MAX {
             return Err(Malformed::LengthOfStranger);
         }
@@ -196,6 +191,30 @@ impl Finder {
         self.is_odd |= bytes[end - 2..end] != *b"\r\n";
         self.at = end;
         Ok(None)
+    }
+
+    /// Behind everything that was found in order, and how many arguments are still to come from
+    /// there on.
+    pub(super) fn place(&self) -> (usize, u32) {
+        (self.at, self.left)
+    }
+
+    /// Goes past one line with the length of an argument. Says where it ends and the length, or
+    /// nothing if it is not whole.
+    pub(super) fn length_at(
+        bytes: &[u8],
+        at: usize,
+        bulk_bytes_max: usize,
+    ) -> Result<Option<(usize, usize)>, Malformed> {
+        let mut finder = Self {
+            at,
+            ..Self::default()
+        };
+        let Some(line) = finder.line(bytes, Malformed::LengthTooLong)? else {
+            return Ok(None);
+        };
+        let length = bulk_length(bytes[at], line, bulk_bytes_max)?;
+        Ok(Some((finder.at, length)))
     }
 
     /// Goes past a line whose first byte says what it is, and gives the rest of it.
@@ -225,6 +244,16 @@ impl Finder {
         self.at += end + 2;
         Ok(Some(&rest[1.min(end)..end]))
     }
+}
+
+/// The length of an argument, from the first byte of its line and the rest of it.
+fn bulk_length(first: u8, line: &[u8], bulk_bytes_max: usize) -> Result<usize, Malformed> {
+    if first != b'$' {
+        return Err(Malformed::NoBulk(first));
+    }
+    let length = number::parse(line).and_then(|length| usize::try_from(length).ok());
+    let length = length.filter(|length| *length <= bulk_bytes_max);
+    length.ok_or(Malformed::Length)
 }
 
 fn find_inline(bytes: &[u8]) -> Result<Found, Malformed> {

@@ -30,7 +30,9 @@ pub(crate) struct Stage {
     now: Instant,
     clients: Vec<Side>,
     upstreams: Vec<Side>,
-    /// Sends to clients that do not read.
+    /// Connections that the proxy does not read.
+    paused: Vec<ConnId>,
+    /// Sends to clients that do not read, and to connections on which the node does not.
     held: BTreeMap<ConnId, Vec<u8>>,
     /// What every node answers to CLUSTER SLOTS: the last slot of each port, in their order.
     map: Vec<(u16, u16)>,
@@ -61,6 +63,8 @@ struct Side {
     /// The next PING ends a greeting.
     is_greeting: bool,
     is_closed: bool,
+    /// The node does not read here.
+    is_stuck: bool,
 }
 
 /// The permits and the audience of a node, for stages that share it.
@@ -120,6 +124,7 @@ impl Stage {
             now: Instant(1_000_000_000),
             clients: Vec::new(),
             upstreams: Vec::new(),
+            paused: Vec::new(),
             held: BTreeMap::new(),
             map: Vec::new(),
             dead: Vec::new(),
@@ -293,6 +298,39 @@ impl Stage {
         asked.join("; ")
     }
 
+    /// Every byte that a connection to the node has brought since it was looked at last.
+    pub fn brought(&mut self, place: usize) -> String {
+        let side = &mut self.upstreams[place];
+        side.finder = Finder::default();
+        shown(&core::mem::take(&mut side.got))
+    }
+
+    /// Whether the proxy has closed a connection to the node.
+    pub fn is_gone(&self, place: usize) -> bool {
+        self.upstreams[place].is_closed
+    }
+
+    /// Whether the proxy reads what a client sends.
+    pub fn is_read(&self, place: usize) -> bool {
+        let conn = self.clients[place].conn;
+        conn.is_some_and(|conn| !self.paused.contains(&conn))
+    }
+
+    /// The node does not read on a connection for now.
+    pub fn stop_taking(&mut self, place: usize) {
+        self.upstreams[place].is_stuck = true;
+    }
+
+    /// It reads everything that it was sent, and goes on.
+    pub fn take_on(&mut self, place: usize) {
+        self.upstreams[place].is_stuck = false;
+        let conn = self.upstreams[place].conn.expect("it is connected");
+        if let Some(buffer) = self.held.remove(&conn) {
+            self.take(conn, buffer);
+        }
+        self.run();
+    }
+
     /// The node says something, with spaces for line ends.
     pub fn say(&mut self, place: usize, text: &str) {
         let text = text.replace(' ', "\r\n") + "\r\n";
@@ -388,6 +426,8 @@ impl Stage {
                 }
                 self.shard.handle_event(self.now, Event::Closed { conn });
             }
+            Operation::Pause { conn } => self.paused.push(conn),
+            Operation::Resume { conn } => self.paused.retain(|it| *it != conn),
             _ => {}
         }
     }
@@ -401,6 +441,11 @@ impl Stage {
                 return;
             }
             client.got.extend_from_slice(&buffer);
+        }
+        let mut stuck = self.upstreams.iter().filter(|side| side.is_stuck);
+        if stuck.any(|side| side.conn == Some(conn)) {
+            self.held.insert(conn, buffer);
+            return;
         }
         let bytes = buffer.clone();
         let sent = buffer.len();

@@ -163,7 +163,7 @@ fn draw_limits(prng: &mut Prng) -> (Limits, bool) {
         return (limits, false);
     }
     let mut tiny = || prng.chance(250);
-    let shrinks = [tiny(), tiny(), tiny(), tiny()];
+    let shrinks = [tiny(), tiny(), tiny(), tiny(), tiny(), tiny()];
     if shrinks[0] {
         limits.output_high = 300;
         limits.input_high = 300;
@@ -176,6 +176,12 @@ fn draw_limits(prng: &mut Prng) -> (Limits, bool) {
     }
     if shrinks[3] {
         limits.subscriber_bytes_max = 2_000;
+    }
+    if shrinks[4] {
+        limits.request_bytes_max = 40;
+    }
+    if shrinks[5] {
+        limits.reply_bytes_max = 2_000;
     }
     let is_told = prng.chance(200);
     if is_told {

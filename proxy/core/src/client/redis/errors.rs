@@ -44,6 +44,14 @@ pub(crate) fn outcome_unknown(service: &str) -> Vec<u8> {
     ))
 }
 
+/// The node got only a part of it.
+pub(crate) fn not_whole(service: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": the connection to the node was lost before the command was whole; \
+         it has not been executed"
+    ))
+}
+
 /// It waited for too long.
 pub(crate) fn waited_too_long(service: &str, time: Duration) -> Vec<u8> {
     error(&format!(

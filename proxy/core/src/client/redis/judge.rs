@@ -95,6 +95,22 @@ fn big(table: &Table, request: &[u8], is_admin: bool) -> Need {
     }
 }
 
+/// Whether a request that begins with these words may be sent to a node before the rest is there.
+/// Its later words must not matter, and nobody may have to look at it again.
+pub(crate) fn may_pass(table: &Table, part: &[u8], is_admin: bool) -> bool {
+    let mut words = Arguments::of(part);
+    let Some(name) = words.next() else {
+        return false;
+    };
+    let Some(command) = find_command(table, name, words.next()) else {
+        return false;
+    };
+    let is_plain = command.handling == Handling::Share
+        && command.handling_of(Arguments::of(part)) == Handling::Share;
+    let is_let = is_admin || !command.is_gated;
+    is_plain && is_let && !command.is_container && !counts_subscribers(command)
+}
+
 fn need_of(command: &Command, request: &[u8], is_admin: bool) -> Need {
     if command.is_gated && !is_admin {
         return Need::Permission;

@@ -190,7 +190,7 @@ impl Client {
     /// Whether a request depends on how earlier ones end. Whether the node has a transaction is
     /// certain when it has answered everything; what comes after one that changes the session
     /// itself goes where that has led.
-    fn has_to_wait(&self, lease: &Lease, need: Need) -> bool {
+    pub(crate) fn has_to_wait(&self, lease: &Lease, need: Need) -> bool {
         use SessionCommand::{Multi, Quit, Reset};
         let is_elsewhere = self.route.is_some_and(|it| it.upstream != lease.upstream);
         let is_session = matches!(need, Need::Session(it) if !matches!(it, Multi | Quit | Reset));

@@ -1,12 +1,13 @@
 //! A Redis client: its socket's unanswered bytes and its session's state.
 //!
 //! The files beside this one: `judge` (what a request needs), `pump` (one request after the other),
-//! `leased` (those of a client that has an upstream alone), `session` (what the proxy itself keeps
-//! for a session), `subscribe` (what it listens to), `listen` (how messages reach it), `deliver`
-//! (replies in the order of their requests), `listing` (what CLIENT LIST says), `others` (who else
-//! there is), `pausing` and `tracking` (CLIENT PAUSE and TRACKING), `permission` (whether it may),
-//! `errors` (what the proxy itself says) and `leave` (how clients go). None of them reads a node's
-//! replies. Invariant: of one client's unanswered requests, all are on one upstream.
+//! `leased` (those of a client that has an upstream alone), `passing` (those that are passed on
+//! while they come), `session` (what the proxy itself keeps for a session), `subscribe` (what it
+//! listens to), `listen` (how messages reach it), `deliver` (replies in the order of their
+//! requests), `listing` (what CLIENT LIST says), `others` (who else there is), `pausing` and
+//! `tracking` (CLIENT PAUSE and TRACKING), `permission` (whether it may), `errors` (what the proxy
+//! itself says) and `leave` (how clients go). None of them reads a node's replies. Invariant: of
+//! one client's unanswered requests, all are on one upstream.
 
 pub mod aim;
 pub mod deliver;
@@ -20,6 +21,7 @@ pub mod listen;
 pub mod listing;
 pub mod map;
 pub mod others;
+pub mod passing;
 pub mod pausing;
 pub mod permission;
 pub mod pump;
@@ -40,6 +42,7 @@ use crate::input::Input;
 use crate::time::Instant;
 use crate::upstream::redis::pool::Lane;
 
+use passing::Passing;
 use session::Session;
 use spread::{Branch, Spread};
 
@@ -74,6 +77,8 @@ pub struct Client {
     pub resends: u32,
     /// How often its oldest request has been sent again.
     pub retries: u8,
+    /// The request that is passed on while it comes.
+    pub passing: Option<Box<Passing>>,
     /// The upstream that it holds alone.
     pub lease: Option<Lease>,
     /// What its next request waits for.
@@ -154,6 +159,8 @@ pub enum Waiting {
     Lane(Lane),
     /// An upstream alone.
     Lease,
+    /// Its upstream to take what is there of its request.
+    Output,
     /// Another pool to become ready.
     Move,
     /// What other shards say.
@@ -215,6 +222,7 @@ impl Client {
             route: None,
             resends: 0,
             retries: 0,
+            passing: None,
             lease: None,
             waiting: Waiting::No,
             since: now,

@@ -45,22 +45,33 @@ impl Redis {
             if client.waiting != Waiting::No || is_full {
                 break;
             }
-            let found = client.finder.find_within(client.input.unparsed(), bounds);
-            let turn = match found {
-                Ok(Found::Whole { len, count }) => self.take(reach, id, len, count),
-                Ok(Found::Nothing { len }) => {
-                    client.input.consume(len);
-                    Turn::Next
-                }
-                Ok(Found::Odd { len }) => self.straighten(reach, id, len),
-                Ok(Found::Part { .. }) => Turn::Wait,
-                Err(malformed) => self.refuse(reach, id, malformed),
+            let turn = match client.passing {
+                Some(_) => self.pass_on(reach, id),
+                None => self.look(reach, id, bounds),
             };
             if matches!(turn, Turn::Wait) {
                 break;
             }
         }
         self.rest(reach, id, is_full);
+    }
+
+    /// Looks at what a client's input begins with.
+    fn look(&mut self, reach: &mut Reach<'_>, id: ClientId, bounds: Bounds) -> Turn {
+        let client = &mut self.clients[id];
+        match client.finder.find_within(client.input.unparsed(), bounds) {
+            Ok(Found::Whole { len, count }) => self.take(reach, id, len, count),
+            Ok(Found::Nothing { len }) => {
+                client.input.consume(len);
+                Turn::Next
+            }
+            Ok(Found::Odd { len }) => self.straighten(reach, id, len),
+            Ok(Found::Part { needed }) if needed > reach.limits.request_bytes_max => {
+                self.take_beginning(reach, id)
+            }
+            Ok(Found::Part { .. }) => Turn::Wait,
+            Err(malformed) => self.refuse(reach, id, malformed),
+        }
     }
 
     /// Writes an odd request as it should have been.
@@ -77,7 +88,12 @@ impl Redis {
     }
 
     /// What no node would understand ends the connection, after everything before it is answered.
-    fn refuse(&mut self, reach: &mut Reach<'_>, id: ClientId, malformed: Malformed) -> Turn {
+    pub(crate) fn refuse(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        malformed: Malformed,
+    ) -> Turn {
         let client = &mut self.clients[id];
         let rest = client.input.unparsed().len();
         client.is_leaving = true;
@@ -111,6 +127,7 @@ impl Redis {
             need = need_in_pause(table, &unparsed[..len], need);
         }
         match need {
+            Need::Share(_, effect) if self.is_heavy(id, len, effect) => self.want_lease(reach, id),
             Need::Share(lane, effect) => self.share(reach, id, len, 1, lane, effect),
             Need::Session(command) if client.branch.is_some() => {
                 self.take_part_of_session(reach, id, len, command)
@@ -289,7 +306,7 @@ impl Redis {
     }
 
     /// What an upstream is about to be told is the client's next `len` bytes, or stands for them.
-    fn expect_replies(
+    pub(crate) fn expect_replies(
         &mut self,
         reach: &Reach<'_>,
         id: ClientId,

@@ -479,12 +479,16 @@ impl Redis {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
-        client.waiting = Waiting::No;
+        let waiting = core::mem::replace(&mut client.waiting, Waiting::No);
         let found = client
             .finder
             .find(client.input.unparsed(), self.bulk_bytes_max);
-        if let Ok(Found::Whole { len, .. }) = found {
-            self.answer(reach, id, len, reply);
+        match found {
+            Ok(Found::Whole { len, .. }) => self.answer(reach, id, len, reply),
+            Ok(Found::Part { .. }) if waiting == Waiting::Lease => {
+                self.answer_beginning(reach, id, reply)
+            }
+            _ => {}
         }
         self.clients_to_pump.push_back(id);
     }

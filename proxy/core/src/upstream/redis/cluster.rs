@@ -223,7 +223,7 @@ impl Redis {
         reach.services.push(service);
         reach.connections.push(Connections::default());
         let table = self.nodes[cluster.index()].table.clone();
-        self.nodes.push(Node::new(table, Some(cluster)));
+        self.nodes.push(Node::new(table, Some(cluster), reach.seed));
         self.map_mut(cluster).nodes.push((address, id));
         Some(id)
     }

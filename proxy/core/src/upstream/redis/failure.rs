@@ -125,7 +125,10 @@ impl Redis {
             // Half a reply cannot be taken back.
             return self.drop_client(reach, id);
         }
+        // Of what was passed on while it came, nothing is there any more.
+        let is_kept = len > 0;
         let may_run_again = may_run_again || reach.planted.is(Bug::RetryWrite);
+        let may_run_again = may_run_again && is_kept;
         if client.branch.is_some() && may_run_again {
             // It may be another node's business by now.
             self.lose_part(reach, id, number, len);
@@ -162,9 +165,14 @@ impl Redis {
         else {
             return;
         };
-        reach.stats.outcomes_unknown += 1;
         let name = reach.service(upstream.service).name.clone();
-        let text = errors::outcome_unknown(&name);
+        let text = match self.lose_passing(id, number) {
+            true => errors::not_whole(&name),
+            false => {
+                reach.stats.outcomes_unknown += 1;
+                errors::outcome_unknown(&name)
+            }
+        };
         for _ in 0..lost.replies {
             if !is_mute {
                 self.deliver(reach, id, number, &text);

@@ -2,7 +2,8 @@
 //!
 //! The files beside this one: `pool` (who may use which), `connect` (until it is ready), `replies`
 //! (what comes back), `lease` (when it is one client's alone), `hub` (what it is subscribed to for
-//! many), `count` (how many listen), `failure` (who is retried when it is lost), `refusal` (who
+//! many), `count` (how many listen), `failure` (who is retried when it is lost), `heavy` (what
+//! is answered at length), `refusal` (who
 //! asks again because the node was not ready), `room` (who gives way to others), `cluster` (which
 //! node has which slot) and `resettle` (channels that go to another node). Invariant: every request
 //! sent has exactly one expectation in the pipe, in order, until its last reply came back.
@@ -11,6 +12,7 @@ pub mod cluster;
 pub mod connect;
 pub mod count;
 pub mod failure;
+pub mod heavy;
 pub mod hub;
 pub mod lease;
 pub mod pool;
@@ -60,6 +62,8 @@ pub struct Upstream {
     pub finder: Finder,
     /// What is done with the reply at hand.
     pub taking: Taking,
+    /// Bytes of the reply at hand that were passed on.
+    pub passed: usize,
     /// The reply at hand, where it has to be seen whole.
     pub carry: Vec<u8>,
     /// The client that holds it alone.
@@ -226,6 +230,7 @@ impl Upstream {
             pipe: VecDeque::new(),
             finder: Finder::default(),
             taking: Taking::Pass,
+            passed: 0,
             carry: Vec::new(),
             holder: None,
             is_raw: false,

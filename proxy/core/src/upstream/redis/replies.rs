@@ -64,6 +64,7 @@ impl Redis {
 
     /// A piece of a reply goes to whoever asked.
     fn pass(&mut self, reach: &mut Reach<'_>, id: UpstreamId, piece: &[u8], progress: Progress) {
+        self.weigh(reach, id, piece, progress.is_end);
         let head = self.upstreams[id].pipe.front().copied();
         let head = head.expect("a reply is passed on for its expectation");
         if let Whose::Client {
@@ -226,6 +227,10 @@ impl Redis {
             return;
         }
         self.complete(reach, client, number, len);
+        if self.is_answered_early(client, number) {
+            // What is still to come of it would be taken for something else.
+            return self.end_client(reach, client);
+        }
         let Some(one) = self.clients.get_mut(client) else {
             return;
         };

@@ -230,7 +230,8 @@ impl Client {
             return Some(Told::Unknown);
         }
         let is_starved = excuses.is_lossy || excuses.is_starved;
-        if text.starts_with("no connection to the node was to be had") && is_starved
+        if text.contains("the command was whole; it has not been executed") && excuses.is_lossy
+            || text.starts_with("no connection to the node was to be had") && is_starved
             || text.starts_with("connections_max is 1") && excuses.has_no_hub
         {
             return Some(Told::Refused);

@@ -1,0 +1,198 @@
+//! Requests that are passed on while they come, because they are too big to be kept whole.
+//!
+//! Each has an upstream alone, so that whoever sends it slowly holds nobody up; a client waits when
+//! its upstream takes no more, and the upstream when the client does not read. Requests for a
+//! cluster are not passed on so: which node they are for is known when they are whole. Invariant:
+//! an upstream that was given a part of a request gets the rest of it or is closed.
+
+#[cfg(test)]
+mod tests;
+
+use manifold_protocols::redis::resp::passage::Passage;
+use manifold_protocols::redis::resp::request::Malformed;
+
+use crate::client::redis::judge::{Need, may_pass};
+use crate::client::redis::pump::Turn;
+use crate::client::redis::{Client, Waiting, errors};
+use crate::ids::{ClientId, ServiceId, UpstreamId};
+use crate::reach::Reach;
+use crate::redis::Redis;
+use crate::upstream::redis::Effect;
+use crate::upstream::redis::pool::{Lane, Version};
+
+/// A request of which a part has been passed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Passing {
+    /// What is still to come.
+    passage: Passage,
+    /// Its number.
+    number: u32,
+    /// Where it goes; nowhere if it has been answered before it was whole.
+    upstream: Option<UpstreamId>,
+}
+
+impl Redis {
+    /// Looks at a request that will be too big to be kept.
+    pub(crate) fn take_beginning(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+        let client = &self.clients[id];
+        if client.is_leaving || !self.may_pass(reach, id) {
+            return Turn::Wait;
+        }
+        let Some(lease) = client.lease else {
+            return self.want_lease(reach, id);
+        };
+        if lease.is_stream {
+            return Turn::Wait;
+        }
+        if client.has_to_wait(&lease, Need::Share(Lane::Slow, Effect::Write)) {
+            self.clients[id].waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
+        let number = client.taken;
+        reach.connections[client.service.index()]
+            .tally
+            .requests_leased += 1;
+        // Its bytes are not kept, so it has none.
+        self.expect_replies(reach, id, lease.upstream, 0, 1, Effect::Write);
+        let bulk_bytes_max = self.bulk_bytes_max;
+        self.clients[id].begin_passing(number, Some(lease.upstream), bulk_bytes_max);
+        Turn::Next
+    }
+
+    fn may_pass(&self, reach: &Reach<'_>, id: ClientId) -> bool {
+        let client = &self.clients[id];
+        let is_spread = client.branch.is_some() || client.spread.is_some();
+        let only_listens = client.is_subscribed() && self.key_of(id).version == Version::Two;
+        if is_spread || only_listens || self.is_stranger(id) {
+            return false;
+        }
+        let is_admin = reach.service(client.service).is_admin;
+        let table = &self.nodes[client.service.index()].table;
+        may_pass(table, client.input.unparsed(), is_admin)
+    }
+
+    /// Passes on what has come of a request.
+    pub(crate) fn pass_on(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+        let client = &mut self.clients[id];
+        let passing = client.passing.as_mut().expect("it has such a request");
+        let conn = passing.upstream.map(|it| self.upstreams[it].conn);
+        if conn.is_some_and(|conn| reach.conns.unsent(conn) > reach.limits.upstream_output_high) {
+            client.waiting = Waiting::Output;
+            return Turn::Wait;
+        }
+        let bytes = client.input.unparsed();
+        let passed = match passing.passage.advance(bytes) {
+            Ok(passed) => passed,
+            Err(malformed) => return self.refuse_part(reach, id, malformed),
+        };
+        if let Some(conn) = conn {
+            let bytes = &bytes[..passed.len];
+            reach.conns.write(conn).extend_from_slice(bytes);
+        }
+        client.input.consume(passed.len);
+        if passed.is_end {
+            client.passing = None;
+            return Turn::Next;
+        }
+        if client.is_leaving {
+            // Nothing more will come.
+            self.end_client(reach, id);
+        }
+        Turn::Wait
+    }
+
+    /// A request that began well went wrong. Its node has not read it whole, and is left alone.
+    fn refuse_part(&mut self, reach: &mut Reach<'_>, id: ClientId, malformed: Malformed) -> Turn {
+        let client = &mut self.clients[id];
+        let passing = client.passing.as_ref().expect("it has such a request");
+        if passing.upstream.is_none() {
+            client.passing = None;
+            return self.refuse(reach, id, malformed);
+        }
+        let number = passing.number;
+        self.deliver(reach, id, number, &errors::malformed(malformed));
+        self.end_client(reach, id);
+        Turn::Wait
+    }
+
+    /// Answers a request that is not whole; the rest of it is passed over.
+    pub(crate) fn answer_beginning(&mut self, reach: &mut Reach<'_>, id: ClientId, reply: &[u8]) {
+        let number = self.clients[id].taken;
+        self.answer(reach, id, 0, reply);
+        let bulk_bytes_max = self.bulk_bytes_max;
+        if let Some(client) = self.clients.get_mut(id) {
+            client.begin_passing(number, None, bulk_bytes_max);
+        }
+    }
+
+    /// Whether this request was answered though it is not whole.
+    pub(crate) fn is_answered_early(&self, id: ClientId, number: u32) -> bool {
+        let passing = self.clients.get(id).and_then(|it| it.passing.as_ref());
+        passing.is_some_and(|it| it.number == number)
+    }
+
+    /// The upstream of a request is lost. Says whether the request was not whole there; the rest of
+    /// it is passed over then.
+    pub(crate) fn lose_passing(&mut self, id: ClientId, number: u32) -> bool {
+        if !self.is_answered_early(id, number) {
+            return false;
+        }
+        let client = &mut self.clients[id];
+        if let Some(passing) = &mut client.passing {
+            passing.upstream = None;
+        }
+        if client.waiting == Waiting::Output {
+            client.waiting = Waiting::No;
+            self.clients_to_pump.push_back(id);
+        }
+        true
+    }
+
+    /// Who sends nothing amid a request is not waited for as long as others wait for upstreams.
+    pub(crate) fn end_stalled(&mut self, reach: &mut Reach<'_>) {
+        let limit = reach.limits.queue_wait_max;
+        let is_stalled = |client: &Client| {
+            let is_late = reach.now - client.active_at >= limit;
+            is_late && client.passing.is_some() && client.waiting == Waiting::No
+        };
+        let is_wanted = |service: ServiceId| {
+            let mut pools = self.pools.iter();
+            pools.any(|(_, pool)| pool.key.service == service && pool.is_wanting())
+        };
+        let stalled = self.upstreams.iter().filter_map(|(_, upstream)| {
+            let client = self.clients.get(upstream.holder?)?;
+            let is_over = is_stalled(client) && is_wanted(upstream.service);
+            upstream.holder.filter(|_| is_over)
+        });
+        for id in stalled.collect::<Vec<_>>() {
+            self.end_client(reach, id);
+        }
+    }
+
+    /// An upstream takes more of what its holder sends.
+    pub(crate) fn go_on_passing(&mut self, reach: &Reach<'_>, id: UpstreamId) {
+        let upstream = &self.upstreams[id];
+        let Some(holder) = upstream.holder else {
+            return;
+        };
+        if reach.conns.unsent(upstream.conn) <= reach.limits.upstream_output_high
+            && let Some(client) = self.clients.get_mut(holder)
+            && client.waiting == Waiting::Output
+        {
+            client.waiting = Waiting::No;
+            self.clients_to_pump.push_back(holder);
+        }
+    }
+}
+
+impl Client {
+    /// What its input begins with is passed on from now on.
+    fn begin_passing(&mut self, number: u32, upstream: Option<UpstreamId>, bulk_bytes_max: usize) {
+        let finder = core::mem::take(&mut self.finder);
+        self.passing = Some(Box::new(Passing {
+            passage: Passage::of(&finder, bulk_bytes_max),
+            number,
+            upstream,
+        }));
+    }
+}
