@@ -35,13 +35,16 @@ use crate::listener::Listener;
 use crate::sink::Sink;
 use crate::socket;
 use crate::table::Table;
-use crate::token::{Kind, Place, encode_token};
+use crate::token::{Kind, Place, decode_token, encode_token};
 use crate::waiting::Waiting;
 
 /// Connections that a pass has to do with, usually; the lists grow for more and stay so.
 const LIST_LEN: usize = 1024;
-/// Completions after which a pass gathers no more: what they lead to should be sent before long.
-const PASS_COMPLETIONS: usize = 512;
+/// From Linux 6.13 on, a call hands over what has arrived for so many sockets, if it does not wait
+/// for more.
+const SHARE_OF_CALL: usize = 20;
+/// Calls after which a pass takes no more: what came should be worked on before long.
+const CALLS_MAX: usize = 25;
 /// The most that one send operation is given, in bytes.
 const SEND_BYTES_MAX: usize = 256 << 10;
 /// After this time without an answer the kernel is not what this driver believes it to be.
@@ -155,9 +158,13 @@ impl Uring {
             Some(Duration::ZERO)
         };
         self.enter(timeout)?;
-        self.ring.gather(PASS_COMPLETIONS)?;
         self.deliver_due(&mut sink);
-        self.drain(&mut sink);
+        for _ in 0..CALLS_MAX {
+            if !self.drain(&mut sink) || !self.ring.has_work() {
+                break;
+            }
+            self.ring.enter(0, None)?;
+        }
         Ok(Woken {
             doorbell: std::mem::take(&mut self.has_rung),
             events: sink.events(),
@@ -250,18 +257,26 @@ impl Uring {
             .is_none_or(|(_, connection)| connection.is_closing)
     }
 
-    /// Takes in all completions, and gives the kernel its buffers back, all at once.
-    fn drain(&mut self, sink: &mut Sink<'_>) {
+    /// Takes in all completions, and gives the kernel its buffers back, all at once. Answers whether
+    /// the kernel may hold back more sockets that have something: not if one had so much that the
+    /// others should have their turn first.
+    fn drain(&mut self, sink: &mut Sink<'_>) -> bool {
         if self.ring.is_overflown() {
             self.counters.overflows += 1;
         }
+        let (mut last, mut receives, mut has_burst) = (None, 0, false);
         while let Some(completion) = self.ring.pop() {
+            if matches!(decode_token(completion.token), Some((Kind::Receive, _))) {
+                has_burst |= last.replace(completion.token) == Some(completion.token);
+                receives += 1;
+            }
             self.handle_completion(completion, sink);
         }
         self.ring.release();
         self.buffers.publish();
         self.feed_starved();
         self.retry_accept_if_due();
+        receives >= SHARE_OF_CALL && !has_burst
     }
 
     /// Arms the connections that found no buffer. Every buffer that a completion has named is back

@@ -130,17 +130,6 @@ impl Ring {
         }
     }
 
-    /// After a wait: brings what has arrived and was not handed over. From Linux 6.13 on, a call
-    /// hands over 20 that have arrived, if it does not wait for more.
-    pub(super) fn gather(&mut self, most: usize) -> io::Result<()> {
-        let mut had = 0;
-        while self.submissions.taskrun() && (had + 1..most).contains(&self.completions.len()) {
-            had = self.completions.len();
-            self.enter(0, None)?;
-        }
-        Ok(())
-    }
-
     /// Operations that the next `enter` submits.
     pub(super) fn pushed(&mut self) -> u32 {
         self.submissions.sync();
