@@ -257,9 +257,9 @@ impl Uring {
             .is_none_or(|(_, connection)| connection.is_closing)
     }
 
-    /// Takes in all completions, and gives the kernel its buffers back, all at once. Answers whether
-    /// the kernel may hold back more sockets that have something: not if one had so much that the
-    /// others should have their turn first.
+    /// Takes in all completions, and gives the kernel its buffers back, all at once. Answers
+    /// whether the kernel may hold back more sockets that have something: not if one had so much
+    /// that the others should have their turn first.
     fn drain(&mut self, sink: &mut Sink<'_>) -> bool {
         if self.ring.is_overflown() {
             self.counters.overflows += 1;
