@@ -554,15 +554,13 @@ impl<'a> Troupe<'a> {
     }
 }
 
-/// A command that reads, whose outcome is unknown without need: before a write, asking again might
-/// show what that has changed.
+/// A command that reads, whose outcome is unknown without need.
 fn read_not_repeated(sending: &Sending, turn: &Turn) -> Option<String> {
     if sending.commands.len() != turn.proxied.len() {
         return None;
     }
-    let pairs = sending.commands.iter().zip(&turn.proxied).rev();
-    let mut reads = pairs.take_while(|(command, _)| command.is_read);
-    let lost = reads.find(|(_, reply)| *reply == UNKNOWN)?;
+    let mut pairs = sending.commands.iter().zip(&turn.proxied);
+    let lost = pairs.find(|(command, reply)| command.is_read && *reply == UNKNOWN)?;
     Some(shown(&lost.0.words[0]))
 }
 
