@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use manifold_tests::harness::process::wait_for;
 use manifold_tests::harness::resp::{bulk, command, commands, request, shown};
-use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisNode, Resp};
+use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisNode, RedisOptions, Resp};
 
 /// A proxy on a driver in front of a node.
 fn proxy(node: &RedisNode, driver: Driver, connections_max: u32) -> Proxy {
@@ -384,4 +384,42 @@ fn leaves_reads_unharmed_beside_slow_commands() {
             stop.store(true, Ordering::Relaxed);
         });
     });
+}
+
+/// How many connections of the proxy have brought the node a GET as their last command, when 40
+/// clients have sent many at once.
+fn lanes_of(node: &RedisNode, proxy: &Proxy, wanted: usize) -> usize {
+    let mut clients: Vec<_> = (0..40)
+        .map(|_| Resp::open(proxy.address()).expect("accepted"))
+        .collect();
+    let lines: Vec<u8> = command("GET k").repeat(50);
+    let mut direct = node.direct();
+    let mut lanes = 0;
+    wait_for(Duration::from_secs(10), || {
+        clients.iter_mut().for_each(|client| client.send(&lines));
+        clients.iter_mut().for_each(|client| {
+            client.replies(50);
+        });
+        let list = direct.ask("CLIENT LIST");
+        let list = String::from_utf8_lossy(&list).into_owned();
+        let is_lane = |line: &&str| line.contains("name=manifold") && line.contains("cmd=get");
+        lanes = list.lines().filter(is_lane).count();
+        (lanes >= wanted).then_some(())
+    });
+    lanes
+}
+
+#[test]
+fn has_a_connection_for_each_thread_with_which_the_node_reads() {
+    for (threads, shards, wanted) in [(1, 1, 1), (3, 1, 3), (4, 2, 4)] {
+        let line = format!("io-threads {threads}");
+        let node = RedisNode::start(&RedisOptions::with(&[&line]));
+        let options = ProxyOptions {
+            connections_max: 32,
+            shards,
+            ..ProxyOptions::default()
+        };
+        let proxy = Proxy::start_before_redis(&node, &options);
+        assert_eq!(lanes_of(&node, &proxy, wanted), wanted, "{line}");
+    }
 }

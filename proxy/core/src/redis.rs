@@ -56,8 +56,12 @@ pub(crate) struct Node {
     pub part_of: Option<ServiceId>,
     /// The map of the cluster, for a service that is one.
     pub cluster: Option<Box<Cluster>>,
-    /// The upstream on which it is asked for them, or was.
+    /// How many threads it reads with.
+    pub threads: u32,
+    /// The upstream on which it is asked for these, or was.
     pub is_asked_on: Option<UpstreamId>,
+    /// It has not told somebody its commands, and the operator knows.
+    pub has_refused_commands: bool,
     /// Whether it wants a password from everybody; none as long as it has not said.
     pub lock: Option<bool>,
     /// Attempts to connect that failed since the last that succeeded.
@@ -83,7 +87,9 @@ impl Node {
             table,
             part_of,
             cluster: None,
+            threads: 1,
             is_asked_on: None,
+            has_refused_commands: false,
             lock: None,
             failures: 0,
             failing_since: None,

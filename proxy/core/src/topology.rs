@@ -30,6 +30,8 @@ pub struct Service {
     pub auth: Auth,
     /// Who may log in, for [`Auth::Users`].
     pub users: Arc<Users>,
+    /// How many shards serve it.
+    pub shards: u32,
     /// The connections that all shards together may hold.
     pub permits: Arc<Permits>,
     /// Who listens through this proxy beyond what the node counts; Redis only.

@@ -119,7 +119,7 @@ impl Shards {
         lookups: mpsc::Sender<Lookup>,
     ) -> Result<Self, StartError> {
         let (running_sender, running) = mpsc::channel(1);
-        let services = services(&config.services, &listeners);
+        let services = services(&config.services, plan, &listeners);
         let mut openings = Vec::new();
         let mut boards = Vec::new();
         for (id, sockets) in (0..plan.shards).zip(listeners.by_shard) {
@@ -292,13 +292,14 @@ fn pin(shard: u32) {
 }
 
 /// The services as the core knows them.
-fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Service> {
+fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<topology::Service> {
     let numbered = (0..)
         .map(ServiceId)
         .zip(services)
-        .zip(&listeners.by_service);
+        .zip(&listeners.by_service)
+        .zip(&plan.serving);
     let mut services: Vec<_> = numbered
-        .map(|((id, service), listeners)| topology::Service {
+        .map(|(((id, service), listeners), serving)| topology::Service {
             id,
             name: service.name.clone(),
             listeners: listeners.clone(),
@@ -315,6 +316,7 @@ fn services(services: &[Service], listeners: &Listeners) -> Vec<topology::Servic
             is_admin: service.is_admin,
             auth: service.auth,
             users: service.users.clone(),
+            shards: serving.len() as u32,
             permits: Arc::new(Permits::new(service.connections_max)),
             audience: Arc::new(Audience::default()),
             part_of: None,

@@ -32,7 +32,7 @@ pub struct Options {
     pub has_passwords: bool,
     /// No round in which the proxy's node is broken.
     pub is_peaceful: bool,
-    /// Go on after a difference, and print of each only what it is.
+    /// Go on after a difference, and count them.
     pub keeps_going: bool,
 }
 
@@ -47,18 +47,22 @@ pub fn run(options: &Options) -> Result<(), String> {
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let length = (options.seconds / 4).clamp(ROUND_SECONDS_MIN, ROUND_SECONDS_MAX);
     let mut round = options.round.unwrap_or(0);
+    let mut differences = 0;
     while Instant::now() < end {
         let left = end.saturating_duration_since(Instant::now());
         let time = Duration::from_secs(length).min(left);
-        play_round(options, round, time)?;
+        differences += play_round(options, round, time)?;
         if options.round.is_none() {
             round += 1;
         }
     }
-    println!(
-        "no difference in {} s, seed {}",
-        options.seconds, options.seed
-    );
+    let (seconds, seed) = (options.seconds, options.seed);
+    if differences > 0 {
+        return Err(format!(
+            "{differences} differences in {seconds} s, seed {seed}"
+        ));
+    }
+    println!("no difference in {seconds} s, seed {seed}");
     Ok(())
 }
 
@@ -76,7 +80,8 @@ fn scenery(options: &Options, round: u64) -> Scenery {
     }
 }
 
-fn play_round(options: &Options, round: u64, time: Duration) -> Result<(), String> {
+/// Plays a round. Says how many differences it had, if it may have any.
+fn play_round(options: &Options, round: u64, time: Duration) -> Result<usize, String> {
     let scenery = scenery(options, round);
     let world = World::new(&scenery);
     let until = Instant::now() + time;
@@ -120,11 +125,10 @@ fn play_round(options: &Options, round: u64, time: Duration) -> Result<(), Strin
     print_round(&scenery, round, &world);
     let differences = differences.into_inner().expect("nobody panics with it");
     if options.keeps_going {
-        let shown = differences.iter().filter_map(|text| text.lines().next());
-        shown.for_each(|line| println!("{line}"));
-        return Ok(());
+        differences.iter().for_each(|text| println!("{text}"));
+        return Ok(differences.len());
     }
-    differences.first().map_or(Ok(()), |text| {
+    differences.first().map_or(Ok(0), |text| {
         let log = last_lines(&world.proxy.log());
         Err(format!("{scenery:?}\n{text}\nthe proxy's log:\n{log}"))
     })

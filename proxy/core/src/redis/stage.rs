@@ -44,6 +44,10 @@ pub(crate) struct Stage {
     asked: usize,
     /// The node has not loaded its data.
     pub is_loading: bool,
+    /// How many threads the node reads with.
+    pub threads: u32,
+    /// How often the node was asked for its commands, and refused.
+    pub commands_asked: usize,
 }
 
 /// One connection as the other side sees it.
@@ -107,6 +111,7 @@ impl Stage {
             is_admin: false,
             auth: Auth::Relay,
             users: Arc::new(Users::default()),
+            shards: 1,
             permits: Arc::new(Permits::new(connections_max)),
             audience: Arc::new(shared.audience.share()),
             part_of: None,
@@ -131,6 +136,8 @@ impl Stage {
             maps_asked: 0,
             asked: 0,
             is_loading: false,
+            threads: 1,
+            commands_asked: 0,
         }
     }
 
@@ -272,6 +279,12 @@ impl Stage {
     /// How many connections the node has had.
     pub fn connections(&self) -> usize {
         self.upstreams.len()
+    }
+
+    /// On how many connections the node was asked for a value.
+    pub fn lanes(&self) -> usize {
+        let is_asked = |side: &&Side| side.got.windows(5).any(|part| part == b"\nGET\r");
+        self.upstreams.iter().filter(is_asked).count()
     }
 
     /// The newest connection on which the node was asked something that begins so.
@@ -456,11 +469,12 @@ impl Stage {
             return;
         };
         upstream.got.extend_from_slice(&bytes);
+        self.commands_asked += bytes.windows(9).filter(|it| it == b"\nCOMMAND\r").count();
         let ready: &[u8] = match self.is_loading {
             true => b"-LOADING not yet\r\n",
             false => b"+PONG\r\n",
         };
-        let (mut greeted, maps_asked) = greeting_of(upstream, &self.map, ready);
+        let (mut greeted, maps_asked) = greeting_of(upstream, &self.map, ready, self.threads);
         self.maps_asked += maps_asked;
         if !upstream.got.is_empty() {
             self.asked += 1;
@@ -476,7 +490,17 @@ impl Stage {
 
 /// Takes greetings and questions for permission out of what the node was asked, and answers them;
 /// and questions for the map, which are counted. `ready` is the answer to the end of a greeting.
-fn greeting_of(upstream: &mut Side, map: &[(u16, u16)], ready: &[u8]) -> (Vec<u8>, usize) {
+fn greeting_of(
+    upstream: &mut Side,
+    map: &[(u16, u16)],
+    ready: &[u8],
+    threads: u32,
+) -> (Vec<u8>, usize) {
+    let threads = threads.to_string();
+    let threads = format!(
+        "*2\r\n$10\r\nio-threads\r\n${}\r\n{threads}\r\n",
+        threads.len()
+    );
     let mut answers = Vec::new();
     let mut maps_asked = 0;
     let slots = slots_of(map);
@@ -495,6 +519,7 @@ fn greeting_of(upstream: &mut Side, map: &[(u16, u16)], ready: &[u8]) -> (Vec<u8
             Some(b"CLIENT") if Arguments::of(request).nth(1) == Some(b"INFO") => b"-NOPERM\r\n",
             Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",
             Some(b"COMMAND") => b"-ERR not here\r\n",
+            Some(b"CONFIG") => threads.as_bytes(),
             Some(b"CLUSTER") => {
                 maps_asked += 1;
                 &slots

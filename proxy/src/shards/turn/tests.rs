@@ -122,6 +122,7 @@ fn settings(permits: &Permits) -> Settings {
         is_admin: false,
         auth: Auth::Relay,
         users: Arc::new(Users::default()),
+        shards: 1,
         permits: Arc::new(permits.share()),
         audience: Arc::default(),
         part_of: None,

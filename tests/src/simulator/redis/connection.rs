@@ -26,9 +26,20 @@ pub const HELLO_LOCKED: &str = "NOAUTH HELLO must be called with the client alre
 
 /// Whether a command is about the connection.
 pub(super) fn knows(name: &str) -> bool {
-    const NAMES: [&str; 12] = [
-        "auth", "client", "discard", "echo", "hello", "multi", "ping", "quit", "reset", "select",
-        "unwatch", "watch",
+    const NAMES: [&str; 13] = [
+        "auth",
+        "client",
+        "config|get",
+        "discard",
+        "echo",
+        "hello",
+        "multi",
+        "ping",
+        "quit",
+        "reset",
+        "select",
+        "unwatch",
+        "watch",
     ];
     NAMES.contains(&name) || name.starts_with("client|") || change_of(name).is_some()
 }
@@ -97,6 +108,13 @@ impl Node {
                 (None, ..) => Value::Simple("PONG".to_owned()),
             },
             "echo" => Value::bulk(&words[1]),
+            "config|get" => match &words[2..] {
+                [name] if name == b"io-threads" => {
+                    let threads = self.threads.to_string();
+                    Value::Map(vec![Value::bulk(name), Value::bulk(threads.as_bytes())])
+                }
+                _ => Value::Map(Vec::new()),
+            },
             "select" => match database_of(&words[1]) {
                 Ok(database) => {
                     session.database = database;

@@ -39,6 +39,8 @@ pub struct Node {
     pub moods: Moods,
     /// Nobody may do anything without a password.
     pub is_locked: bool,
+    /// How many threads it says that it reads with.
+    pub threads: u32,
     /// Its data.
     pub(super) data: Data,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -59,6 +61,7 @@ impl Node {
                 oom: 0,
             },
             is_locked,
+            threads: 1,
             data: Data::default(),
             sessions: BTreeMap::new(),
             sessions_made: 0,

@@ -55,6 +55,8 @@ pub struct Options {
     pub temper: Temper,
     /// Nobody may do anything without a password.
     pub is_locked: bool,
+    /// How many threads the node reads with.
+    pub threads: u32,
     /// The bounds of the shards.
     pub limits: Limits,
     /// Whether some bound is so small that clients may be told of it.
@@ -103,6 +105,7 @@ impl Options {
             patience: Waits::of_drivers(),
             temper: draw_temper(prng),
             is_locked,
+            threads: *prng.pick(&[1, 1, 2, 4]),
             limits,
             are_limits_tiny,
             connections_max,

@@ -12,13 +12,14 @@ const RECORDED: &[u8] =
     include_bytes!("../../../../protocols/tests/corpus/redis/command-7.0.15.resp");
 
 /// What the simulated node can do.
-const KNOWN: [&str; 48] = [
+const KNOWN: [&str; 49] = [
     "append",
     "auth",
     "blpop",
     "brpop",
     "client",
     "command",
+    "config",
     "dbsize",
     "decr",
     "del",

@@ -84,6 +84,7 @@ impl World {
         let network = Network::new(options.weather, prng.fork());
         let mut node = Node::new(options.is_locked, prng.fork());
         node.moods.oom = options.grudges.oom;
+        node.threads = options.threads;
         let clients = 1..=options.clients;
         let clients = clients.map(|number| new_client(number, Instant(0), &options, &mut prng));
         let clients = clients.collect();

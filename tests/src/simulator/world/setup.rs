@@ -242,6 +242,7 @@ pub(in crate::simulator) fn new_shards(seed: u64, plan: Plan, prng: &mut Prng) -
         is_admin: true,
         auth: plan.auth,
         users: plan.users.clone(),
+        shards: plan.count,
         permits: ledgers[0].clone(),
         audience: Arc::default(),
         part_of: None,

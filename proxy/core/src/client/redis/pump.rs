@@ -253,6 +253,9 @@ impl Redis {
                     self.list_pool(pool);
                     return Turn::Wait;
                 }
+                if self.is_narrow(reach, pool, lane) {
+                    self.list_pool(pool);
+                }
                 target
             }
         };

@@ -222,8 +222,11 @@ impl Redis {
         };
         reach.services.push(service);
         reach.connections.push(Connections::default());
-        let table = self.nodes[cluster.index()].table.clone();
-        self.nodes.push(Node::new(table, Some(cluster), reach.seed));
+        let known = &self.nodes[cluster.index()];
+        self.nodes.push(Node {
+            threads: known.threads,
+            ..Node::new(known.table.clone(), Some(cluster), reach.seed)
+        });
         self.map_mut(cluster).nodes.push((address, id));
         Some(id)
     }

@@ -3,9 +3,6 @@
 //! Holds the greeting: who we are, which database, which version. Invariant: an upstream is opened
 //! on a permit, which comes back when its connection has ended.
 
-use std::rc::Rc;
-
-use manifold_protocols::redis::command::Table;
 use manifold_protocols::redis::resp::inline::write_request;
 use manifold_protocols::redis::resp::number;
 
@@ -183,11 +180,7 @@ impl Redis {
         }
         self.ask(reach, id, Own::Name, &[b"CLIENT", b"SETNAME", NAME]);
         self.ask(reach, id, Own::Ready, &[b"PING"]);
-        let node = &mut self.nodes[key.service.index()];
-        if node.is_asked_on.is_none() && node.part_of.is_none() {
-            node.is_asked_on = Some(id);
-            self.ask(reach, id, Own::Commands, &[b"COMMAND"]);
-        }
+        self.ask_for_abilities(reach, id);
     }
 
     /// Sends a request of our own.
@@ -241,6 +234,7 @@ impl Redis {
             Own::Info => self.handle_info(reach, id, reply),
             Own::Version => self.handle_version(id, reply),
             Own::Commands => self.handle_commands(reach, id, reply),
+            Own::Threads => self.handle_threads(id, reply),
             Own::Reset if is_error => {
                 self.handle_upstream_down(reach, id, "it does not know RESET");
             }
@@ -274,28 +268,6 @@ impl Redis {
         let all: Vec<_> = all.map(|(id, _)| id).collect();
         for id in all {
             self.end_client(reach, id);
-        }
-    }
-
-    fn handle_commands(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
-        let service = self.upstreams[id].service;
-        match Table::from_reply(reply) {
-            Ok(table) => {
-                let table = Rc::new(table);
-                let parts = self.nodes.iter_mut();
-                for node in parts.filter(|node| node.part_of == Some(service)) {
-                    node.table = table.clone();
-                }
-                self.nodes[service.index()].table = table;
-            }
-            Err(error) => {
-                let name = &reach.service(service).name;
-                let text = format!(
-                    "service \"{name}\": the node's list of commands is not to be had, so the \
-                     built-in one is used: {error}"
-                );
-                reach.log(Level::Info, text);
-            }
         }
     }
 

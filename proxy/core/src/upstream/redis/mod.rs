@@ -1,13 +1,14 @@
 //! An upstream to a Redis node: its pipe, what it is used for, who holds it.
 //!
-//! The files beside this one: `pool` (who may use which), `connect` (until it is ready), `replies`
-//! (what comes back), `lease` (when it is one client's alone), `hub` (what it is subscribed to for
-//! many), `count` (how many listen), `failure` (who is retried when it is lost), `heavy` (what
-//! is answered at length), `refusal` (who
-//! asks again because the node was not ready), `room` (who gives way to others), `cluster` (which
-//! node has which slot) and `resettle` (channels that go to another node). Invariant: every request
-//! sent has exactly one expectation in the pipe, in order, until its last reply came back.
+//! The files beside this one: `abilities` (what the node can do), `pool` (who may use which),
+//! `connect` (until it is ready), `replies` (what comes back), `lease` (when it is one client's
+//! alone), `hub` (what it is subscribed to for many), `count` (how many listen), `failure` (who is
+//! retried when it is lost), `heavy` (what is answered at length), `refusal` (who asks again because
+//! the node was not ready), `room` (who gives way to others), `cluster` (which node has which slot)
+//! and `resettle` (channels that go to another node). Invariant: every request sent has exactly one
+//! expectation in the pipe, in order, until its last reply came back.
 
+pub mod abilities;
 pub mod cluster;
 pub mod connect;
 pub mod count;
@@ -146,6 +147,8 @@ pub enum Own {
     Name,
     /// The table of commands.
     Commands,
+    /// CONFIG GET: how many threads read.
+    Threads,
     /// HELLO: its number at the node.
     Id,
     /// RESET, before somebody else may use the upstream.

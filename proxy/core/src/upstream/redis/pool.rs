@@ -268,6 +268,7 @@ impl Redis {
         self.enter_pool(id);
         for lane in [Lane::Fast, Lane::Slow] {
             self.serve_lane(reach, id, lane);
+            self.widen(reach, id, lane);
         }
         self.serve_movers(reach, id);
         self.serve_leases(reach, id);
@@ -378,7 +379,7 @@ impl Redis {
         }
     }
 
-    fn has_permits_to_spare(&self, reach: &Reach<'_>, id: PoolId) -> bool {
+    pub(crate) fn has_permits_to_spare(&self, reach: &Reach<'_>, id: PoolId) -> bool {
         let permits = &reach.service(self.pools[id].key.service).permits;
         permits.free() > permits.connections_max() / 4
     }

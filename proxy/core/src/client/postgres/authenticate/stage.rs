@@ -125,6 +125,7 @@ impl Stage {
             is_admin: false,
             auth,
             users: Arc::new(users),
+            shards: 1,
             permits: Arc::clone(&permits),
             audience: Arc::default(),
             part_of: None,
