@@ -45,6 +45,12 @@ pub(crate) fn aim(command: &Command, words: Arguments<'_>) -> Aim {
     }
 }
 
+/// Whether a request has several keys, which may be at two nodes while their slot is on its way.
+pub(crate) fn is_wide<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> bool {
+    let first = keys.next();
+    keys.any(|key| Some(key) != first)
+}
+
 /// MSETNX may be divided by what nodes say, but sets all keys or none, which parts of it do not.
 fn is_divisible(command: &Command) -> bool {
     &*command.name != "msetnx"

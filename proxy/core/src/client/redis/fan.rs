@@ -12,7 +12,7 @@ use manifold_protocols::redis::command::{
 use manifold_protocols::redis::resp::inline::write_request;
 use manifold_protocols::redis::resp::request::Arguments;
 
-use crate::client::redis::aim::{Aim, aim, split};
+use crate::client::redis::aim::{Aim, aim, is_wide, split};
 use crate::client::redis::gather::{Gather, Merge, cursor_at};
 use crate::client::redis::judge::{Need, judge};
 use crate::client::redis::pump::Turn;
@@ -37,6 +37,17 @@ pub(crate) struct Asked {
     pub need: Need,
     /// What comes back may be what a script says.
     pub is_scripted: bool,
+    /// It has several keys.
+    pub is_wide: bool,
+}
+
+/// A part of a request, and which node it is for.
+#[derive(Debug)]
+struct Errand {
+    slot: u16,
+    node: ServiceId,
+    request: Box<[u8]>,
+    is_wide: bool,
 }
 
 /// What a node of a cluster says to what changes nothing here.
@@ -67,6 +78,7 @@ impl Redis {
             count,
             need,
             is_scripted,
+            is_wide: false,
         };
         if self.is_in_transaction(id) {
             return self.take_in_transaction(reach, id, asked, command);
@@ -98,20 +110,35 @@ impl Redis {
         if let Some(turn) = self.answer_for_cluster(reach, id, len, command) {
             return turn;
         }
-        let unwatch = Handling::Session(SessionCommand::Unwatch);
-        if command.is_some_and(|it| it.handling == unwatch)
-            && let Some(node) = self.clients[id].spread().bound.take()
-        {
-            let mut part = self.take_part(reach, id, len, PartKind::Whole);
-            part.node = Some(node);
-            self.dispatch(reach, id, part, node);
-            return Turn::Next;
+        if let Some(turn) = self.unwatch(reach, id, len, command) {
+            return turn;
         }
         match command {
             Some(command) => self.send_by_keys(reach, id, asked, command),
             // The node will refuse it.
             None => self.send_whole(reach, id, asked, None, PartKind::Whole),
         }
+    }
+
+    /// UNWATCH, where keys are watched at a node.
+    fn unwatch(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        len: usize,
+        command: Option<&Command>,
+    ) -> Option<Turn> {
+        let unwatch = Handling::Session(SessionCommand::Unwatch);
+        command.filter(|command| command.handling == unwatch)?;
+        let node = self.clients[id].spread().bound?;
+        if self.has_to_wait_for_wide(id) {
+            return Some(Turn::Wait);
+        }
+        self.clients[id].spread().bound = None;
+        let mut part = self.take_part(reach, id, len, PartKind::Whole);
+        part.node = Some(node);
+        self.dispatch(reach, id, part, node);
+        Some(Turn::Next)
     }
 
     /// What the proxy says itself, because a node would speak of itself alone.
@@ -196,14 +223,24 @@ impl Redis {
             _ if !command.takes(asked.count) => {
                 self.send_whole(reach, id, asked, None, PartKind::Whole)
             }
-            Aim::Slot(slot) => self.send_whole(reach, id, asked, Some(slot), PartKind::Whole),
+            Aim::Slot(slot) => {
+                let keys = command.keys(words).into_iter().flatten();
+                let asked = Asked {
+                    is_wide: is_wide(keys),
+                    ..asked
+                };
+                self.send_whole(reach, id, asked, Some(slot), PartKind::Whole)
+            }
             Aim::Any => self.send_whole(reach, id, asked, None, PartKind::Whole),
             Aim::All(policy) => self.send_to_all(reach, id, asked, Merge::By(policy)),
             Aim::Split(policy) => self.send_in_parts(reach, id, asked, command, policy),
         }
     }
 
-    /// Whether a request for these slots has to wait for earlier ones of its session.
+    /// Whether a request for these slots has to wait for earlier ones of its session. What stands
+    /// behind one with several keys of its slot always waits for that: if both were sent, and a
+    /// node refused the first until the slot has come to where it goes, the second would have run
+    /// before it.
     pub(crate) fn has_to_wait(
         &mut self,
         reach: &Reach<'_>,
@@ -225,11 +262,22 @@ impl Redis {
         }
         let is_early = spread.strays > 0
             || spread.epoch != map.epoch
-            || spread.out > 0 && slots.any(|slot| map.is_moving(slot));
+            || spread.out > 0
+                && slots.any(|slot| map.is_moving(slot) || spread.wide.contains(&slot));
         if is_early || is_full {
             client.waiting = Waiting::Itself;
         }
         is_early || is_full
+    }
+
+    /// Whether a request that has to do with all slots, or with what its session watches, has to
+    /// wait for one of its session that may be asked again.
+    pub(crate) fn has_to_wait_for_wide(&mut self, id: ClientId) -> bool {
+        let is_early = !self.clients[id].spread().wide.is_empty();
+        if is_early {
+            self.clients[id].waiting = Waiting::Itself;
+        }
+        is_early
     }
 
     /// Sends a request to the node of a slot, or to the one that does what any could.
@@ -262,6 +310,8 @@ impl Redis {
         let mut part = self.take_part(reach, id, asked.len, kind);
         part.slot = slot;
         part.is_scripted = asked.is_scripted;
+        part.is_wide = asked.is_wide;
+        self.note_wide(id, &part);
         if is_watching {
             part.node = Some(node);
             self.clients[id].spread().bound = Some(node);
@@ -291,6 +341,7 @@ impl Redis {
             is_scripted: false,
             is_asking: false,
             asked_of: None,
+            is_wide: false,
             is_stray: false,
             tries: 0,
             began: reach.now,
@@ -301,6 +352,12 @@ impl Redis {
         client.taken = client.taken.wrapping_add(1);
         client.spread().out += 1;
         part
+    }
+
+    /// What has to do with the slot of a part with several keys waits for it.
+    fn note_wide(&mut self, id: ClientId, part: &Part) {
+        let slots = part.slot.into_iter().filter(|_| part.is_wide);
+        self.clients[id].spread().wide.extend(slots);
     }
 
     /// Something that the proxy itself asks on a session's account.
@@ -317,6 +374,7 @@ impl Redis {
             is_scripted: false,
             is_asking: false,
             asked_of: None,
+            is_wide: false,
             is_stray: false,
             tries: 0,
             began: reach.now,
@@ -353,7 +411,7 @@ impl Redis {
         asked: Asked,
         merge: Merge,
     ) -> Turn {
-        if self.has_to_wait(reach, id, core::iter::empty()) {
+        if self.has_to_wait_for_wide(id) || self.has_to_wait(reach, id, core::iter::empty()) {
             return Turn::Wait;
         }
         let service = self.clients[id].service;
@@ -361,7 +419,12 @@ impl Redis {
         let request: Box<[u8]> = self.clients[id].input.unparsed()[..asked.len].into();
         let pieces = primaries
             .iter()
-            .map(|(slot, node)| (*slot, *node, request.clone()))
+            .map(|(slot, node)| Errand {
+                slot: *slot,
+                node: *node,
+                request: request.clone(),
+                is_wide: false,
+            })
             .collect();
         self.send_pieces(reach, id, asked.len, pieces, merge);
         Turn::Next
@@ -398,7 +461,12 @@ impl Redis {
             words.extend(piece.words);
             let mut bytes = Vec::new();
             write_request(&mut bytes, words.into_iter());
-            pieces.push((piece.slot, node, bytes.into()));
+            pieces.push(Errand {
+                slot: piece.slot,
+                node,
+                request: bytes.into(),
+                is_wide: piece.places.len() > 1,
+            });
             places.push(piece.places);
         }
         let merge = match policy {
@@ -415,29 +483,31 @@ impl Redis {
         reach: &mut Reach<'_>,
         id: ClientId,
         len: usize,
-        pieces: Vec<(u16, ServiceId, Box<[u8]>)>,
+        pieces: Vec<Errand>,
         merge: Merge,
     ) {
         let whole = self.take_part(reach, id, len, PartKind::Gathered(0));
         let gather = Gather::new(merge, pieces.len(), whole.len, whole.is_mute);
         let spread = self.clients[id].spread();
         spread.gathers.insert(whole.number, gather);
-        for (place, (slot, node, request)) in (0..).zip(pieces) {
+        for (place, errand) in (0..).zip(pieces) {
             let part = Part {
-                request: Some(request),
-                slot: Some(slot),
+                request: Some(errand.request),
+                slot: Some(errand.slot),
                 kind: PartKind::Gathered(place),
+                is_wide: errand.is_wide,
                 verdict: None,
                 kept: Vec::new(),
                 ..whole
             };
-            self.dispatch(reach, id, part, node);
+            self.note_wide(id, &part);
+            self.dispatch(reach, id, part, errand.node);
         }
     }
 
     /// SCAN: one node after the other, by a cursor that says which.
     fn scan(&mut self, reach: &mut Reach<'_>, id: ClientId, asked: Asked) -> Turn {
-        if self.has_to_wait(reach, id, core::iter::empty()) {
+        if self.has_to_wait_for_wide(id) || self.has_to_wait(reach, id, core::iter::empty()) {
             return Turn::Wait;
         }
         let request = self.clients[id].input.unparsed()[..asked.len].to_vec();
@@ -468,13 +538,13 @@ impl Redis {
         let mut bytes = Vec::new();
         write_request(&mut bytes, words.into_iter());
         let merge = Merge::Scan { slot, next };
-        self.send_pieces(
-            reach,
-            id,
-            asked.len,
-            vec![(slot, node, bytes.into())],
-            merge,
-        );
+        let errand = Errand {
+            slot,
+            node,
+            request: bytes.into(),
+            is_wide: false,
+        };
+        self.send_pieces(reach, id, asked.len, vec![errand], merge);
         Turn::Next
     }
 

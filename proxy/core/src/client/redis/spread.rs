@@ -30,6 +30,8 @@ pub struct Spread {
     pub out: u32,
     /// Parts of them that a node has sent away and that have not landed.
     pub strays: u32,
+    /// Slots of parts with several keys that are out, one for each.
+    pub wide: Vec<u16>,
     /// The map by which all of them were sent.
     pub epoch: u64,
     /// The node at which it has something that is a connection's: a transaction, watched keys.
@@ -72,6 +74,9 @@ pub struct Part {
     pub is_asking: bool,
     /// After a pause, this node is to be told so.
     pub asked_of: Option<ServiceId>,
+    /// It has several keys: its node may refuse it while their slot is on its way, after which it
+    /// is asked again.
+    pub is_wide: bool,
     /// A node has sent it away.
     pub is_stray: bool,
     /// How often.
@@ -530,6 +535,11 @@ impl Redis {
         };
         let spread = client.spread();
         spread.strays -= u32::from(part.is_stray);
+        if part.is_wide
+            && let Some(place) = spread.wide.iter().position(|it| Some(*it) == part.slot)
+        {
+            spread.wide.swap_remove(place);
+        }
         match part.kind {
             PartKind::Whole => {
                 spread.out -= 1;

@@ -9,7 +9,7 @@ use manifold_protocols::redis::command::{
 };
 use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
-use crate::client::redis::aim::{Aim, aim};
+use crate::client::redis::aim::{Aim, aim, is_wide};
 use crate::client::redis::fan::{Asked, command_of};
 use crate::client::redis::judge::{Need, find_unit};
 use crate::client::redis::pump::Turn;
@@ -93,6 +93,9 @@ impl Redis {
         }
         let bound = client.spread.as_ref().and_then(|spread| spread.bound);
         if let Some(node) = bound {
+            if self.has_to_wait_for_wide(id) {
+                return Turn::Wait;
+            }
             // Where it watches its keys.
             let mut part = self.take_part(reach, id, asked.len, PartKind::Whole);
             part.node = Some(node);
@@ -111,10 +114,11 @@ impl Redis {
         let unit = find_unit(table, unparsed, self.bulk_bytes_max, is_admin);
         match unit.filter(|_| client.mute != Mute::Next) {
             Some(unit) => {
-                let scripted = has_script(table, &unparsed[..unit.len]);
+                let requests = &unparsed[..unit.len];
                 let asked = Asked {
                     len: unit.len,
-                    is_scripted: scripted,
+                    is_scripted: has_script(table, requests),
+                    is_wide: is_wide(keys_of_unit(table, requests).into_iter()),
                     ..asked
                 };
                 let kind = PartKind::Unit {
@@ -394,10 +398,9 @@ fn is_of_connection(effect: Effect, command: Option<&Command>) -> bool {
     effect == Effect::Stream || command.is_some_and(|it| it.handling == tracking)
 }
 
-/// The slot of a transaction's first key, and whether it has one of another slot.
-fn slots_of_unit(table: &Table, mut requests: &[u8]) -> (Option<u16>, bool) {
-    let mut first = None;
-    let mut is_crossed = false;
+/// The keys and channels of a transaction.
+fn keys_of_unit<'a>(table: &Table, mut requests: &'a [u8]) -> Vec<&'a [u8]> {
+    let mut all = Vec::new();
     while let Ok(Found::Whole { len, .. }) = Finder::default().find(requests, usize::MAX >> 1) {
         let (request, rest) = requests.split_at(len);
         requests = rest;
@@ -406,11 +409,17 @@ fn slots_of_unit(table: &Table, mut requests: &[u8]) -> (Option<u16>, bool) {
             continue;
         };
         let keys = command.keys(words).into_iter().flatten();
-        for slot in keys.chain(command.channels(words)).map(slot_of) {
-            is_crossed |= *first.get_or_insert(slot) != slot;
-        }
+        all.extend(keys.chain(command.channels(words)));
     }
-    (first, is_crossed)
+    all
+}
+
+/// The slot of a transaction's first key, and whether it has one of another slot.
+fn slots_of_unit(table: &Table, requests: &[u8]) -> (Option<u16>, bool) {
+    let keys = keys_of_unit(table, requests);
+    let mut slots = keys.into_iter().map(slot_of);
+    let first = slots.next();
+    (first, slots.any(|slot| Some(slot) != first))
 }
 
 /// Whether one of some requests runs a script.

@@ -372,6 +372,57 @@ fn holds_back_what_follows_a_request_that_is_tried_again() {
 }
 
 #[test]
+fn holds_back_what_stands_behind_several_keys_before_a_node_refuses_them() {
+    let mut stage = stage();
+    let client = stage.client();
+    let unit = "*1 $5 MULTI *3 $3 SET $4 {b}3 $1 1 *3 $3 SET $4 {b}4 $1 2 *1 $4 EXEC";
+    let refusal = "TRYAGAIN Multiple keys request during rehashing of slot";
+    stage.send(client, "SUNIONSTORE {b}1 {b}2");
+    stage.send(client, "GET c");
+    stage.send(client, "DEL {b}1 a {b}5");
+    stage.send_raw(client, unit);
+    stage.send(client, "SADD {b}1 x");
+    stage.send(client, "DBSIZE");
+    assert_eq!(stage.asked_at(7002), "GET c", "it is of another slot");
+    stage.say_at(7002, "$1 c");
+    assert_eq!(stage.asked_at(7001), "SUNIONSTORE {b}1 {b}2");
+    for _ in 0..2 {
+        stage.refuse_at(7001, refusal);
+        stage.wait(70);
+        assert_eq!(stage.asked_at(7001), "SUNIONSTORE {b}1 {b}2");
+    }
+    stage.say_at(7001, ":0");
+    assert_eq!(stage.asked_at(7003), "DEL a");
+    stage.say_at(7003, ":1");
+    assert_eq!(stage.asked_at(7001), "DEL {b}1 {b}5");
+    stage.refuse_at(7001, refusal);
+    stage.wait(70);
+    assert_eq!(stage.asked_at(7001), "DEL {b}1 {b}5");
+    stage.say_at(7001, ":2");
+    let asked = "MULTI; SET {b}3 1; SET {b}4 2; EXEC";
+    assert_eq!(stage.asked_at(7001), asked);
+    stage.say_at(7001, "+OK +QUEUED +QUEUED *2 +OK +OK");
+    assert_eq!(stage.asked_at(7001), "SADD {b}1 x; DBSIZE");
+}
+
+#[test]
+fn begins_no_transaction_before_all_its_keys_are_watched() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "WATCH {b}1 {b}2");
+    stage.send(client, "MULTI");
+    assert_eq!(stage.asked_at(7001), "WATCH {b}1 {b}2");
+    stage.refuse_at(
+        7001,
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+    );
+    stage.wait(20);
+    assert_eq!(stage.asked_at(7001), "WATCH {b}1 {b}2");
+    stage.say_at(7001, "+OK");
+    assert_eq!(stage.asked_at(7001), "MULTI");
+}
+
+#[test]
 fn follows_no_script_to_a_stranger() {
     let mut stage = stage();
     let [client, other] = [stage.client(), stage.client()];
