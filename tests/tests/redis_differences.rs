@@ -47,6 +47,36 @@ fn forbids_what_the_node_forbids_where_the_proxy_answers() {
 }
 
 #[test]
+fn ends_by_reset_what_its_user_may_not_end() {
+    forbidden().play(|scene| {
+        let mut counter = scene.client("counter");
+        for hello in ["HELLO 2", "HELLO 3"] {
+            let mut one = scene.client("deaf");
+            let mut other = scene.client("deaf too");
+            for client in [&mut one, &mut other] {
+                client.ask_all(&[hello, "AUTH deaf deaf", "SUBSCRIBE a", "PSUBSCRIBE b*"]);
+            }
+            counter.ask_all(&["PUBLISH a x", "PUBSUB NUMSUB a", "PUBSUB NUMPAT"]);
+            for client in [&mut one, &mut other] {
+                client.hear();
+            }
+            one.ask_all(&["RESET", "GET k"]);
+            counter.ask_all(&["PUBLISH a x", "PUBSUB NUMSUB a", "PUBSUB NUMPAT"]);
+            other.hear();
+            other.ask_all(&["RESET", "GET k"]);
+            counter.ask_all(&["PUBLISH a x", "PUBSUB NUMSUB a", "PUBSUB NUMPAT"]);
+            counter.ask("PUBSUB CHANNELS");
+            let mut again = scene.client("deaf again");
+            again.ask_all(&[hello, "AUTH deaf deaf", "SUBSCRIBE a"]);
+            counter.ask("PUBLISH a x");
+            again.hear();
+            again.resp.end_sending();
+            again.hear_end();
+        }
+    });
+}
+
+#[test]
 fn says_errors_about_clients_as_the_node_does() {
     compare_redis(|scene| {
         let mut one = scene.client("one");

@@ -1,8 +1,8 @@
 //! A shard between Redis clients and a node that a test plays: events in, operations out.
 //!
-//! Greetings and questions for permission are answered as a node answers them; what else the proxy
-//! asks waits until the test says something. Bytes are shown with spaces for line ends. Knows no
-//! command.
+//! Greetings, questions for permission and RESET on a hub are answered as a node answers them; what
+//! else the proxy asks waits until the test says something. Bytes are shown with spaces for line
+//! ends. Knows no command.
 
 use core::net::SocketAddr;
 
@@ -519,6 +519,7 @@ fn greeting_of(
             Some(b"CLIENT") if Arguments::of(request).nth(1) == Some(b"INFO") => b"-NOPERM\r\n",
             Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",
             Some(b"COMMAND") => b"-ERR not here\r\n",
+            Some(b"RESET") if upstream.is_hub => b"+RESET\r\n",
             Some(b"CONFIG") => threads.as_bytes(),
             Some(b"CLUSTER") => {
                 maps_asked += 1;

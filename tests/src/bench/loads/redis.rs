@@ -39,6 +39,7 @@ pub fn start_node() -> RedisNode {
     let node = RedisNode::start(&RedisOptions::with(&[
         "maxclients 20000",
         "tcp-backlog 4096",
+        "hz 10",
     ]));
     let mut direct = node.direct();
     let value = [b'x'; VALUE_BYTES];

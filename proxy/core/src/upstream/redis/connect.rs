@@ -238,6 +238,9 @@ impl Redis {
             Own::Reset if is_error => {
                 self.handle_upstream_down(reach, id, "it does not know RESET");
             }
+            Own::Reset if self.upstreams[id].post == Post::Hub => {
+                self.handle_hub_reset(reach, self.upstreams[id].pool);
+            }
             Own::Reset => self.greet(reach, id),
             Own::Subscription => self.handle_hub_reply(reach, id, reply),
             Own::Permission(client) | Own::PermissionToEnd(client) => {
@@ -282,7 +285,7 @@ impl Redis {
         node.failing_since = None;
         node.retry_at = Instant(0);
         if upstream_post == Post::Hub {
-            self.restore_hub(reach, pool);
+            self.handle_hub_ready(reach, pool);
         } else {
             self.ask_for_map(reach, service, id);
         }

@@ -20,7 +20,7 @@ use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::map::{FastMap, fast_map};
 use crate::reach::Reach;
 use crate::redis::Redis;
-use crate::upstream::redis::pool::{Key, Post};
+use crate::upstream::redis::pool::{Key, Pool, Post};
 use crate::upstream::redis::{Effect, Expectation, Own, State, Whose};
 
 /// The subscriptions of one login in this shard.
@@ -34,6 +34,10 @@ pub struct Hub {
     pub(super) topics: [FastMap<Box<[u8]>, Topic>; 3],
     /// What the node has been asked and has not confirmed, in order.
     asked: VecDeque<Ask>,
+    /// Ends that its user may not ask for, until the whole connection begins anew.
+    refused: Vec<Ask>,
+    /// It begins anew, and has been asked for everything that is wanted.
+    is_renewed: bool,
 }
 
 /// A channel or a pattern.
@@ -69,6 +73,8 @@ impl Hub {
             waiting: VecDeque::new(),
             topics: [(); 3].map(|()| fast_map(seed)),
             asked: VecDeque::new(),
+            refused: Vec::new(),
+            is_renewed: false,
         }
     }
 
@@ -143,7 +149,7 @@ impl Redis {
         let Some(hub) = &self.pools[pool].hub else {
             return;
         };
-        if !hub.is_wanting() {
+        if !hub.is_wanting() || !hub.refused.is_empty() {
             return;
         }
         let Some(upstream) = hub.upstream else {
@@ -482,7 +488,7 @@ impl Redis {
         let ask = self.hub(pool).asked.pop_front().expect("it is the first");
         let is_elsewhere = ask.kind == Kind::Shard && self.is_elsewhere(reach, id, reply);
         match ask.client {
-            _ if ask.is_end => return self.keep_topics(reach, pool, &ask),
+            _ if ask.is_end => return self.keep_topics(reach, pool, ask, reply),
             // It looks at its request again, and finds the other node.
             Some((id, number)) if is_elsewhere && self.is_subscribing(id, number) => {
                 self.go_on_listening(id);
@@ -507,10 +513,9 @@ impl Redis {
         self.release(reach, pool, &ask);
     }
 
-    /// The hub's upstream is lost.
-    pub(crate) fn lose_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+    /// The node holds nothing any more. All topics that there are.
+    fn hold_nothing(&mut self, reach: &Reach<'_>, pool: PoolId) -> Vec<(Kind, Box<[u8]>)> {
         let hub = self.hub(pool);
-        let asked = core::mem::take(&mut hub.asked);
         let mut names = Vec::new();
         for kind in Kind::ALL {
             for (name, topic) in &mut hub.topics[kind as usize] {
@@ -521,6 +526,16 @@ impl Redis {
         for (kind, name) in &names {
             self.count_topic(reach, pool, *kind, name);
         }
+        names
+    }
+
+    /// The hub's upstream is lost.
+    pub(crate) fn lose_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        let hub = self.hub(pool);
+        hub.is_renewed = false;
+        let mut asked = core::mem::take(&mut hub.refused);
+        asked.extend(core::mem::take(&mut hub.asked));
+        let names = self.hold_nothing(reach, pool);
         for ask in asked {
             if ask.is_end {
                 self.finish_ask(reach, pool, &ask);
@@ -547,9 +562,14 @@ impl Redis {
         post: Post,
         reply: &[u8],
     ) {
-        let Some(hub) = self.pools.get_mut(pool).and_then(|pool| pool.hub.as_mut()) else {
+        let has_hub = |pool: &Pool| pool.hub.is_some();
+        if !self.pools.get(pool).is_some_and(has_hub) {
             return;
-        };
+        }
+        if post == Post::Hub {
+            self.lose_hub(reach, pool);
+        }
+        let hub = self.hub(pool);
         let topics = hub.topics.iter().flat_map(|topics| topics.values());
         let all = topics.flat_map(|topic| topic.subscribers.iter().copied());
         let all: Vec<_> = all.filter(|_| post == Post::Hub).collect();

@@ -1,8 +1,10 @@
 //! Topics that a new upstream has to be asked for again, and those that an old one keeps for
 //! nobody, because the node refused to end them.
 //!
-//! A node that is busy refuses an end like any other command. Invariant: whoever wanted the end has
-//! left already; the node is told again until it listens.
+//! A node that is busy refuses an end like any other command, and is told again until it listens.
+//! Where the user may not end anything, RESET ends everything, as it does for a session with a
+//! connection of its own, and what others listen to is asked for right behind it. Invariant: who
+//! wanted the end goes on when the node has ended it, or refuses for a reason that will pass.
 
 use super::{Ask, Topic};
 use crate::audience::Kind;
@@ -10,6 +12,7 @@ use crate::ids::{PoolId, ServiceId};
 use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
+use crate::upstream::redis::Own;
 use crate::upstream::redis::pool::Pool;
 
 impl Topic {
@@ -22,7 +25,16 @@ impl Topic {
 impl Redis {
     /// The node does not end what it was told to end, because it is busy: it goes on sending, to
     /// nobody, until it is told again.
-    pub(super) fn keep_topics(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: &Ask) {
+    pub(super) fn keep_topics(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        ask: Ask,
+        reply: &[u8],
+    ) {
+        if reply.starts_with(b"-NOPERM") {
+            return self.keep_until_renewed(reach, pool, ask);
+        }
         for name in &ask.sent {
             self.hub(pool).topic_or_new(ask.kind, name).is_held = true;
             if let Some((id, _)) = ask.client {
@@ -39,13 +51,78 @@ impl Redis {
         }
     }
 
+    /// The user may not end it. Its subscriber goes on listening until the connection begins anew.
+    fn keep_until_renewed(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: Ask) {
+        for name in &ask.sent {
+            self.hub(pool).topic_or_new(ask.kind, name).is_held = true;
+            self.count_topic(reach, pool, ask.kind, name);
+        }
+        self.hub(pool).refused.push(ask);
+    }
+
+    /// Begins connections anew whose users may not end what they have begun. Not for each end at
+    /// once: all that is wanted is asked for again each time.
+    fn renew_hubs(&mut self, reach: &mut Reach<'_>, service: ServiceId) {
+        let stale = self.pools.iter().filter(|(_, pool)| {
+            let hub = pool.hub.as_ref().filter(|_| pool.key.service == service);
+            hub.is_some_and(|hub| !hub.refused.is_empty() && hub.asked.is_empty())
+        });
+        for pool in stale.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.renew_hub(reach, pool);
+        }
+    }
+
+    /// Everything goes out together, so that the node does nothing for others in between.
+    fn renew_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        let hub = self.hub(pool);
+        let Some(upstream) = hub.upstream.filter(|_| !hub.is_renewed) else {
+            return;
+        };
+        hub.is_renewed = true;
+        let left = hub.refused.iter().flat_map(|ask| {
+            let names = ask.sent.iter().cloned();
+            names.map(move |name| (ask.kind, name, ask.client))
+        });
+        let left: Vec<_> = left.collect();
+        self.hold_nothing(reach, pool);
+        for (kind, name, client) in left {
+            match client {
+                Some((id, _)) => self.leave_topic(reach, pool, kind, &name, id),
+                None => self.settle_topic(reach, pool, kind, &name),
+            }
+        }
+        self.begin_greeting(reach, upstream);
+        self.ask(reach, upstream, Own::Reset, &[b"RESET"]);
+        self.greet(reach, upstream);
+        self.restore_hub(reach, pool);
+    }
+
+    /// The node has ended everything on a hub's upstream.
+    pub(crate) fn handle_hub_reset(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        for ask in core::mem::take(&mut self.hub(pool).refused) {
+            self.finish_ask(reach, pool, &ask);
+        }
+    }
+
+    /// A hub's upstream is ready: it has to be asked for what is wanted, unless it has been.
+    pub(crate) fn handle_hub_ready(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
+        if !core::mem::take(&mut self.hub(pool).is_renewed) {
+            self.restore_hub(reach, pool);
+        }
+    }
+
     /// Ends again what a node did not end when it was told to.
     pub(crate) fn end_unwanted(&mut self, reach: &mut Reach<'_>, service: ServiceId) {
+        self.renew_hubs(reach, service);
         let of_service = |(_, pool): &(PoolId, &Pool)| pool.key.service == service;
         let pools = self.pools.iter().filter(of_service);
         let mut unwanted = Vec::new();
         for (id, pool) in pools {
-            let Some(hub) = pool.hub.as_ref().filter(|hub| hub.upstream.is_some()) else {
+            let Some(hub) = pool
+                .hub
+                .as_ref()
+                .filter(|hub| hub.upstream.is_some() && hub.refused.is_empty())
+            else {
                 continue;
             };
             for kind in Kind::ALL {

@@ -240,6 +240,43 @@ fn tells_only_the_one_who_asked_when_the_node_refuses() {
     assert_eq!(stage.asked(stage.hub()), "");
 }
 
+#[test]
+fn begins_anew_for_a_user_who_may_not_end_a_subscription() {
+    let mut stage = Stage::new();
+    let one = subscriber_of_a(&mut stage);
+    let other = stage.client();
+    stage.send(other, "SUBSCRIBE b");
+    stage.say(stage.hub(), ">3 $9 subscribe $1 b :2");
+    stage.heard(other);
+    stage.asked(stage.hub());
+    stage.send(one, "RESET");
+    assert_eq!(stage.asked(stage.hub()), "unsubscribe a");
+    stage.say_raw(stage.hub(), b"-NOPERM no\r\n");
+    assert_eq!(stage.heard(one), "", "the node still holds it");
+    stage.wait(60);
+    assert_eq!(stage.heard(one), "+RESET");
+    assert_eq!(stage.asked(stage.hub()), "subscribe b");
+    stage.say(stage.hub(), ">3 $9 subscribe $1 b :1");
+    stage.say(stage.hub(), ">3 $7 message $1 b $2 hi");
+    assert_eq!(stage.heard(other), "*3 $7 message $1 b $2 hi");
+    stage.wait(200);
+    assert_eq!(stage.asked(stage.hub()), "", "nothing is left to end");
+    assert_eq!(stage.hubs(), 1);
+}
+
+#[test]
+fn goes_on_after_reset_when_the_node_is_lost_before_it_has_ended_anything() {
+    let mut stage = Stage::new();
+    let one = subscriber_of_a(&mut stage);
+    stage.send(one, "RESET");
+    stage.say_raw(stage.hub(), b"-NOPERM no\r\n");
+    assert_eq!(stage.heard(one), "");
+    stage.lose(stage.hub());
+    assert_eq!(stage.heard(one), "+RESET");
+    stage.wait(200);
+    assert_eq!(stage.hubs(), 1);
+}
+
 fn narrow() -> Limits {
     Limits {
         subscriber_bytes_max: 100,
