@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use manifold_protocols::redis::resp::element::Elements;
 use manifold_tests::harness::resp::{command, commands};
-use manifold_tests::harness::{Scene, compare_both, compare_redis};
+use manifold_tests::harness::{Duet, Resp, Scene, compare_both, compare_redis};
 
 /// Nothing of a transaction is left where others are.
 fn expect_clean(scene: &Scene) {
@@ -185,6 +186,80 @@ fn keeps_the_version_that_a_transaction_chose() {
         ]);
         expect_clean(scene);
         one.ask_all(&["HELLO 2", "HGETALL none"]);
+    });
+}
+
+/// What is the same of all that a session is told of itself: its own number, name and database.
+fn told(replies: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(replies);
+    let fields = text.split([' ', '\r', '\n']);
+    let names = ["name=", "db=", "user=", "resp=", "flags=", "multi="];
+    let known = fields.filter(|field| names.iter().any(|name| field.starts_with(name)));
+    known.map(str::to_owned).collect()
+}
+
+#[test]
+fn tells_of_the_session_inside_of_a_transaction() {
+    compare_both(|scene, one| {
+        let before = one.resp.ask("CLIENT ID");
+        one.ask_all(&["MULTI", "CLIENT GETNAME", "EXEC", "CLIENT SETNAME me"]);
+        one.ask_all(&["MULTI", "SET a 1", "NOSUCH", "CLIENT ID", "EXEC"]);
+        let lines = ["MULTI", "CLIENT GETNAME", "GET a", "EXEC", "GET a"];
+        one.say(&commands(&lines), lines.len());
+        one.ask_all(&["MULTI", "CLIENT ID", "DISCARD", "MULTI", "MULTI"]);
+        let lines = [
+            "GET a",
+            "CLIENT GETNAME",
+            "CLIENT ID",
+            "CLIENT INFO",
+            "HELLO",
+            "CLIENT SETNAME you",
+            "SELECT 3",
+            "HELLO 3 SETNAME",
+            "CLIENT GETNAME",
+            "CLIENT INFO",
+            "HELLO 3",
+            "CLIENT INFO",
+            "CLIENT ID",
+            "GET a",
+        ];
+        one.ask_all(&lines);
+        let reply = one.resp.ask("EXEC");
+        let elements: Vec<_> = Elements::of(&reply).expect("a list").collect();
+        let has = |place: usize, part: &str| {
+            let element = String::from_utf8_lossy(elements[place]);
+            assert!(element.contains(part), "{part:?} in {element:?}");
+        };
+        let own = String::from_utf8(before.clone()).expect("a number");
+        for place in [2, 12] {
+            assert_eq!(elements[place], before, "element {place}");
+        }
+        for place in [4, 10] {
+            has(place, &format!("$2\r\nid\r\n{own}"));
+        }
+        for place in [3, 9, 11] {
+            has(place, &format!("id={} ", own[1..].trim_end()));
+        }
+        scene.note(&told(&reply).join(" "));
+        one.ask_all(&["CLIENT GETNAME", "GET a"]);
+        assert_eq!(one.resp.ask("CLIENT ID"), before);
+        expect_clean(scene);
+    });
+}
+
+#[test]
+fn touches_no_other_session_from_inside_of_a_transaction() {
+    Duet::default().play(|scene| {
+        if !scene.is_proxied {
+            return;
+        }
+        let mut one = Resp::open(scene.address).expect("accepted");
+        for line in ["CLIENT KILL ID 1", "CLIENT UNBLOCK 1", "CLIENT LIST"] {
+            one.expect("MULTI", "+OK\r\n");
+            let refusal = String::from_utf8(one.ask(line)).expect("text");
+            assert!(refusal.contains("inside of MULTI"), "{refusal}");
+            assert!(one.ask("EXEC").starts_with(b"-EXECABORT"));
+        }
     });
 }
 

@@ -10,6 +10,7 @@ use manifold_protocols::redis::resp::request::Arguments;
 use crate::client::redis::judge::{Alone, Need, judge};
 use crate::client::redis::pump::Turn;
 use crate::client::redis::subscribe::Change;
+use crate::client::redis::telling::{TALES_MAX, Tale};
 use crate::client::redis::{Client, Lease, Waiting};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
@@ -73,18 +74,26 @@ impl Redis {
             Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
                 return self.take_session(reach, id, len, command);
             }
-            Need::Session(command) if lease.is_multi && is_never_queued(command) => {
-                return self.refuse_in_multi(reach, id, len);
-            }
-            // Between MULTI and EXEC the node queues whatever it is.
-            Need::Session(_) if lease.is_multi => {
-                let lease = self.clients[id].lease.as_mut();
-                lease.expect("it has a lease").is_strange = true;
-                Alone::plain(Effect::Write)
-            }
+            Need::Session(command) if lease.is_multi => match self.queue_of_session(id, command) {
+                Some(effect) => Alone::plain(effect),
+                None => return self.refuse_in_multi(reach, id, len),
+            },
             Need::Session(command) => return self.take_session(reach, id, len, command),
         };
         self.send_alone(reach, id, len, count, alone)
+    }
+
+    /// Between MULTI and EXEC the node queues whatever it is. None if it must not.
+    fn queue_of_session(&mut self, id: ClientId, command: SessionCommand) -> Option<Effect> {
+        let client = &mut self.clients[id];
+        let tale = Tale::of(command);
+        let is_too_much = tale.is_some() && client.tales() >= TALES_MAX;
+        let lease = client.lease.as_mut().expect("it has a lease");
+        if is_too_much || is_never_queued(command) {
+            return None;
+        }
+        lease.is_strange |= tale.is_none_or(|tale| tale == Tale::Hello);
+        Some(tale.map_or(Effect::Write, Effect::Tell))
     }
 
     /// A message that its sender hears itself goes where it will come from.
@@ -181,12 +190,25 @@ impl Redis {
     }
 }
 
-/// What would change what comes back on an upstream, which has to be known.
+/// What would change what comes back on an upstream, which has to be known; and what has to do with
+/// other sessions, which only their shards know, and no node amid a transaction: by their numbers
+/// it would find the proxy's own connections.
 fn is_never_queued(command: SessionCommand) -> bool {
-    Change::of(command).is_some() || command == SessionCommand::Client(ClientCommand::Reply)
+    use ClientCommand::{Kill, List, Reply, Unblock};
+    match command {
+        SessionCommand::Client(command) => matches!(command, Kill | List | Reply | Unblock),
+        command => Change::of(command).is_some(),
+    }
 }
 
 impl Client {
+    /// How often its transaction will tell of the connection.
+    fn tales(&self) -> usize {
+        let session = self.session.as_ref();
+        let tales = session.and_then(|session| session.tales.as_ref());
+        tales.map_or(0, |tales| tales.count())
+    }
+
     /// Whether a request depends on how earlier ones end. Whether the node has a transaction is
     /// certain when it has answered everything; what comes after one that changes the session
     /// itself goes where that has led.

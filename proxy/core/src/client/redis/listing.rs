@@ -102,7 +102,10 @@ impl Redis {
         let key = self.key_of(id);
         let session = client.session.as_deref();
         let field = |bytes: Option<&[u8]>| bytes.unwrap_or_default().escape_ascii().to_string();
-        let is_multi = client.lease.is_some_and(|lease| lease.is_multi);
+        let multi = client.lease.filter(|lease| lease.is_multi);
+        let tales = session.and_then(|session| session.tales.as_ref());
+        let queued = multi.map(|_| tales.map_or(0, |tales| tales.queued()));
+        let is_multi = multi.is_some();
         let is_blocked = self.is_blocked(id);
         let subscriptions = client.subscriptions();
         let listens = |kind: audience::Kind| subscriptions.map_or(0, |it| it.number(kind));
@@ -132,7 +135,7 @@ impl Redis {
             listens(audience::Kind::Channel),
             listens(audience::Kind::Pattern),
             listens(audience::Kind::Shard),
-            if is_multi { 0 } else { -1 },
+            queued.map_or(-1, i64::from),
             client.input.unparsed().len(),
             reach.conns.unsent(client.conn),
             self.user_of(id).escape_ascii(),

@@ -5,7 +5,8 @@
 //! while they come), `session` (what the proxy itself keeps for a session), `subscribe` (what it
 //! listens to), `listen` (how messages reach it), `deliver` (replies in the order of their
 //! requests), `listing` (what CLIENT LIST says), `others` (who else there is), `pausing` and
-//! `tracking` (CLIENT PAUSE and TRACKING), `permission` (whether it may), `errors` (what the proxy
+//! `tracking` (CLIENT PAUSE and TRACKING), `telling` (what a transaction tells of its connection),
+//! `permission` (whether it may), `errors` (what the proxy
 //! itself says) and `leave` (how clients go). None of them reads a node's replies. Invariant: of
 //! one client's unanswered requests, all are on one upstream.
 
@@ -29,6 +30,7 @@ pub mod recall;
 pub mod session;
 pub mod spread;
 pub mod subscribe;
+pub mod telling;
 pub mod tracking;
 pub mod transact;
 

@@ -14,6 +14,7 @@ use manifold_protocols::redis::resp::request::{Arguments, Found};
 use crate::client::redis::others::Inquiry;
 use crate::client::redis::pump::Turn;
 use crate::client::redis::subscribe::{Change, Subscriptions};
+use crate::client::redis::telling::{Tales, null};
 use crate::client::redis::tracking::Redirect;
 use crate::client::redis::{Mute, Waiting, errors};
 use crate::ids::{ClientId, PoolId, UpstreamId};
@@ -38,6 +39,8 @@ pub struct Session {
     pub redirect: Option<Redirect>,
     /// What it wants to know of others.
     pub inquiry: Option<Box<Inquiry>>,
+    /// What its transaction will tell of the connection.
+    pub tales: Option<Box<Tales>>,
     /// What it listens to, if to anything.
     pub subscriptions: Option<Box<Subscriptions>>,
 }
@@ -588,11 +591,4 @@ fn command_name(words: &[&[u8]]) -> String {
         .take(2)
         .map(|word| word.escape_ascii().to_string());
     names.collect::<Vec<_>>().join("|").to_ascii_lowercase()
-}
-
-fn null(version: Version) -> &'static [u8] {
-    match version {
-        Version::Two => b"$-1\r\n",
-        Version::Three => b"_\r\n",
-    }
 }

@@ -26,6 +26,7 @@ use std::collections::VecDeque;
 
 use manifold_protocols::redis::resp::reply::Finder;
 
+use crate::client::redis::telling::Tale;
 use crate::event::Address;
 use crate::ids::{ClientId, ConnId, PoolId, ServiceId};
 use crate::time::Instant;
@@ -205,6 +206,8 @@ pub enum Effect {
     Hello,
     /// Tells a session where its invalidations go.
     Redirect,
+    /// Is queued for a transaction, in which it tells of the connection.
+    Tell(Tale),
     /// Tries a client's password.
     Auth,
     /// Waits until replicas have what was written before.

@@ -74,7 +74,13 @@ impl Redis {
             ..
         } = head.whose
         {
-            self.deliver(reach, id, number, piece);
+            match head.effect == Effect::Exec && self.has_tales(id) {
+                true => {
+                    let piece = self.retell(reach, id, piece);
+                    self.deliver(reach, id, number, &piece);
+                }
+                false => self.deliver(reach, id, number, piece),
+            }
         }
         if progress.is_end {
             self.end_reply(reach, id, Outcome::Done);
@@ -251,6 +257,7 @@ impl Redis {
             .get(client)
             .is_some_and(|one| one.lease.is_some())
         {
+            self.note_queued(client, head.effect, outcome);
             self.settle_lease(reach, client, id, head.effect, outcome);
         }
         self.wake(client);
