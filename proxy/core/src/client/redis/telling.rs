@@ -166,13 +166,20 @@ impl Redis {
     /// A piece of EXEC's reply, as it is for the session.
     pub(crate) fn retell(&mut self, reach: &Reach<'_>, id: ClientId, piece: &[u8]) -> Vec<u8> {
         let session = self.clients.get_mut(id).and_then(|it| it.session.as_mut());
-        let Some(mut tales) = session.and_then(|session| session.tales.take()) else {
+        let Some(place) = session.and_then(|session| session.tales.as_mut()) else {
             return piece.to_vec();
         };
+        // How much was queued is a part of what is told.
+        let rest = Tales {
+            queued: place.queued,
+            ..Tales::default()
+        };
+        let mut tales = core::mem::replace(&mut **place, rest);
         let kept_max = reach.limits.node_message_bytes_max;
         let tell = |tale, element| self.tell(reach, id, tale, element);
         let out = tales.retell(piece, kept_max, tell);
-        self.clients[id].session.get_or_insert_default().tales = Some(tales);
+        let session = self.clients[id].session.get_or_insert_default();
+        session.tales = Some(Box::new(tales));
         out
     }
 
