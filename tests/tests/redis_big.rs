@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use manifold_tests::harness::process::wait_for;
 use manifold_tests::harness::resp::{bulk, command, commands, request, shown};
-use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisNode, Resp};
+use manifold_tests::harness::{Driver, Proxy, ProxyOptions, RedisCluster, RedisNode, Resp};
 
 /// The length of a big value.
 const BIG: usize = 100 << 20;
@@ -213,4 +213,41 @@ fn gives_a_big_value_to_a_client_that_reads_slowly() {
         let held = most_held(proxy);
         assert!(held < HELD_MAX, "it held {held} bytes");
     });
+}
+
+#[test]
+fn keeps_no_request_whole_that_is_above_the_limit() {
+    let value = value();
+    for driver in Driver::ALL {
+        let options = ProxyOptions {
+            driver,
+            connections_max: 8,
+            limits: vec!["whole_bytes_max = \"8MiB\"".to_owned()],
+            ..ProxyOptions::default()
+        };
+        let node = RedisNode::plain();
+        let cluster = RedisCluster::start(0, &[]);
+        let plain = Proxy::start_before_redis(&node, &options);
+        let spread = Proxy::start_before(&cluster.upstream(), &options);
+        let big: [(&Proxy, &[&[u8]]); 3] = [
+            (&plain, &[b"PUBLISH", b"c", &value]),
+            (&spread, &[b"SET", b"k", &value]),
+            (&spread, &[b"MSET", b"a", &value, b"b", b"1"]),
+        ];
+        for (proxy, arguments) in big {
+            let mut resp = Resp::open(proxy.address()).expect("accepted");
+            resp.expect("SET n 1", "+OK\r\n");
+            let mut bytes = request(arguments);
+            bytes.extend(commands(&["GET n"]));
+            resp.send(&bytes);
+            let refusal = String::from_utf8(resp.reply()).expect("text");
+            assert!(refusal.contains("whole_bytes_max"), "{refusal}");
+            assert_eq!(resp.reply(), b"$1\r\n1\r\n");
+            let few = &value[..4 << 20];
+            assert_eq!(resp.ask_of(&[b"SET", b"few", few]), b"+OK\r\n");
+            let held = most_held(proxy);
+            assert!(held < HELD_MAX, "it held {held} bytes");
+            assert!(!proxy.log().contains("panicked"));
+        }
+    }
 }

@@ -16,6 +16,9 @@ pub struct Limits {
     /// A request that is buffered whole before any of it is sent on; a larger one is streamed on a
     /// lease, for Redis as soon as its first words and lengths are there.
     pub request_bytes_max: usize,
+    /// A Redis request that is kept until it is whole whatever its size: of a session of a cluster,
+    /// or of a kind that is not shared. A larger one is refused.
+    pub whole_bytes_max: usize,
     /// One message from a client; a larger one is an error. PostgreSQL's own bound is 1 GiB - 1.
     pub message_bytes_max: usize,
     /// One message from a node that has to be seen whole (errors, row descriptions, settings).
@@ -64,6 +67,7 @@ impl Default for Limits {
             startup_bytes_max: 10_000,
             login_time_max: Duration::from_secs(60),
             request_bytes_max: 1 << 20,
+            whole_bytes_max: 64 << 20,
             message_bytes_max: (1 << 30) - 1,
             node_message_bytes_max: 16 << 20,
             output_high: 256 << 10,

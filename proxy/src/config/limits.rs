@@ -27,6 +27,7 @@ pub const KEYS: &[&str] = &[
     "startup_bytes_max",
     "login_time_max",
     "request_bytes_max",
+    "whole_bytes_max",
     "message_bytes_max",
     "node_message_bytes_max",
     "output_high",
@@ -58,6 +59,7 @@ pub fn read(source: &Source, table: &DeTable<'_>, place: Place, problems: &mut P
     reader.size("startup_bytes_max", &mut limits.startup_bytes_max);
     reader.time("login_time_max", &mut limits.login_time_max);
     reader.size("request_bytes_max", &mut limits.request_bytes_max);
+    reader.size("whole_bytes_max", &mut limits.whole_bytes_max);
     reader.size("message_bytes_max", &mut limits.message_bytes_max);
     reader.size("node_message_bytes_max", &mut limits.node_message_bytes_max);
     reader.size("output_high", &mut limits.output_high);
@@ -100,6 +102,11 @@ fn check(limits: &Limits, place: &Place, problems: &mut Problems) {
         limits.request_bytes_max > limits.message_bytes_max,
         "request_bytes_max is above message_bytes_max",
         "a request that is buffered whole has at least one message",
+    );
+    refuse(
+        limits.request_bytes_max > limits.whole_bytes_max,
+        "request_bytes_max is above whole_bytes_max",
+        "whatever is not passed on while it comes is kept until it is whole",
     );
     refuse(
         limits.startup_bytes_max < STARTUP_BYTES_MIN,

@@ -150,7 +150,7 @@ fn collects_every_error_when_there_are_many() {
             "m.toml:9: pipe_depth_max: expected a number, found a text\n  \
              hint: write a whole number without quotes, like 20",
             "m.toml:11: unknown key \"colour\" in [limits]\n  hint: known are clients_max, \
-             startup_bytes_max, login_time_max, request_bytes_max, message_bytes_max, \
+             startup_bytes_max, login_time_max, request_bytes_max, whole_bytes_max, message_bytes_max, \
              node_message_bytes_max, output_high, reply_bytes_max, subscriber_bytes_max, input_high, \
              pipe_depth_max, upstream_output_high, queue_wait_max, connect_time_max, upstream_statements_max, \
              client_statements_max, texts_max, texts_bytes_max, upstream_idle_max, \
@@ -231,7 +231,7 @@ fn refuses_addresses_and_names_that_cannot_be_used() {
 #[test]
 fn refuses_limits_that_contradict_each_other() {
     let text = format!(
-        "[limits]\nrequest_bytes_max = \"2MiB\"\nmessage_bytes_max = \"1MiB\"\n\
+        "[limits]\nrequest_bytes_max = \"2MiB\"\nmessage_bytes_max = \"1MiB\"\nwhole_bytes_max = \"1MiB\"\n\
          startup_bytes_max = \"8B\"\noutput_high = \"17MiB\"\npipe_depth_max = 70000\n{SERVICE}"
     );
     let messages: Vec<_> = errors_of(&text)
@@ -242,6 +242,7 @@ fn refuses_limits_that_contradict_each_other() {
         messages,
         [
             "m.toml:1: request_bytes_max is above message_bytes_max",
+            "m.toml:1: request_bytes_max is above whole_bytes_max",
             "m.toml:1: startup_bytes_max leaves no room for a user and a database",
             "m.toml:1: output_high is above reply_bytes_max",
             "m.toml:1: pipe_depth_max is too large",

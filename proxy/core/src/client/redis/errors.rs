@@ -52,6 +52,14 @@ pub(crate) fn not_whole(service: &str) -> Vec<u8> {
     ))
 }
 
+/// It is too big to be kept whole, and is of a kind that has to be.
+pub(crate) fn too_big(service: &str, limit: usize) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": the command has more than {limit} bytes (whole_bytes_max), and is \
+         not of a kind that is passed on while it comes; it has not been executed"
+    ))
+}
+
 /// It waited for too long.
 pub(crate) fn waited_too_long(service: &str, time: Duration) -> Vec<u8> {
     error(&format!(

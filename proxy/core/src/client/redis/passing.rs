@@ -2,8 +2,9 @@
 //!
 //! Each has an upstream alone, so that whoever sends it slowly holds nobody up; a client waits when
 //! its upstream takes no more, and the upstream when the client does not read. Requests for a
-//! cluster are not passed on so: which node they are for is known when they are whole. Invariant:
-//! an upstream that was given a part of a request gets the rest of it or is closed.
+//! cluster are not passed on so: one that a node sends on to another would be gone by then. They
+//! are kept until they are whole, and refused if that is too much. Invariant: an upstream that was
+//! given a part of a request gets the rest of it or is closed.
 
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,8 @@ use crate::client::redis::{Client, Waiting, errors};
 use crate::ids::{ClientId, ServiceId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
-use crate::upstream::redis::Effect;
 use crate::upstream::redis::pool::{Lane, Version};
+use crate::upstream::redis::{Effect, Own};
 
 /// A request of which a part has been passed on.
 #[derive(Clone, Copy, Debug)]
@@ -32,18 +33,29 @@ pub struct Passing {
 }
 
 impl Redis {
-    /// Looks at a request that will be too big to be kept.
-    pub(crate) fn take_beginning(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+    /// Looks at a request that will be too big to be kept, of which it is known that it has so many
+    /// bytes.
+    pub(crate) fn take_beginning(
+        &mut self,
+        reach: &mut Reach<'_>,
+        id: ClientId,
+        needed: usize,
+    ) -> Turn {
         let client = &self.clients[id];
-        if client.is_leaving || !self.may_pass(reach, id) {
+        if client.is_leaving || client.branch.is_some() {
             return Turn::Wait;
         }
-        let Some(lease) = client.lease else {
+        let is_stream = client.lease.is_some_and(|lease| lease.is_stream);
+        if is_stream || !self.may_pass(reach, id) {
+            return match needed > reach.limits.whole_bytes_max {
+                true => self.refuse_beginning(reach, id),
+                false => Turn::Wait,
+            };
+        }
+        let Some(lease) = self.clients[id].lease else {
             return self.want_lease(reach, id);
         };
-        if lease.is_stream {
-            return Turn::Wait;
-        }
+        let client = &self.clients[id];
         if client.has_to_wait(&lease, Need::Share(Lane::Slow, Effect::Write)) {
             self.clients[id].waiting = Waiting::Itself;
             return Turn::Wait;
@@ -56,6 +68,28 @@ impl Redis {
         self.expect_replies(reach, id, lease.upstream, 0, 1, Effect::Write);
         let bulk_bytes_max = self.bulk_bytes_max;
         self.clients[id].begin_passing(number, Some(lease.upstream), bulk_bytes_max);
+        Turn::Next
+    }
+
+    /// A request would have to be kept whole and is too big for that.
+    fn refuse_beginning(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+        let client = &self.clients[id];
+        if let Some(lease) = client.lease {
+            if lease.is_stream {
+                // Whatever is said there would be taken for a part of the stream.
+                return self.hang_up(reach, id);
+            }
+            if lease.is_queueing {
+                // The node has to know that the transaction is not what it should be.
+                self.ask(reach, lease.upstream, Own::Poison, &[b"MANIFOLD-DENIED"]);
+            }
+        }
+        if self.clients[id].spread.is_some() {
+            self.spoil_transaction(reach, id);
+        }
+        let name = &reach.service(self.clients[id].service).name;
+        let text = errors::too_big(name, reach.limits.whole_bytes_max);
+        self.answer_beginning(reach, id, &text);
         Turn::Next
     }
 

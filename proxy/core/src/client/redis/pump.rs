@@ -67,7 +67,7 @@ impl Redis {
             }
             Ok(Found::Odd { len }) => self.straighten(reach, id, len),
             Ok(Found::Part { needed }) if needed > reach.limits.request_bytes_max => {
-                self.take_beginning(reach, id)
+                self.take_beginning(reach, id, needed)
             }
             Ok(Found::Part { .. }) => Turn::Wait,
             Err(malformed) => self.refuse(reach, id, malformed),

@@ -339,6 +339,13 @@ impl Redis {
         }
     }
 
+    /// Something of a session was not let through: a transaction that it is in fails.
+    pub(crate) fn spoil_transaction(&mut self, reach: &mut Reach<'_>, id: ClientId) {
+        if self.clients[id].spread().held.is_some() {
+            self.queue_own(reach, id, POISON);
+        }
+    }
+
     fn end_transaction(
         &mut self,
         reach: &mut Reach<'_>,

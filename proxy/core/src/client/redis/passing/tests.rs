@@ -42,6 +42,88 @@ fn passes_a_big_request_on_while_it_comes() {
     assert_eq!(stage.on("GET m"), lane);
 }
 
+/// Limits by which a request is big above 60 bytes, and too big to be kept above 200.
+fn narrow() -> Limits {
+    Limits {
+        request_bytes_max: 60,
+        whole_bytes_max: 200,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn refuses_what_is_too_big_to_be_kept_whole() {
+    let mut stage = Stage::with(narrow(), 4, &Shared::default());
+    let client = stage.client();
+    let value = "x".repeat(148);
+    // As much as there may be.
+    stage.send(client, &format!("PUBLISH c {value}"));
+    let lease = stage.on("PUBLISH");
+    stage.asked(lease);
+    stage.say(lease, ":0");
+    assert_eq!(stage.heard(client), ":0");
+    stage.send_raw(client, "*3 $7 PUBLISH $1 c $5000 0123456789");
+    let heard = stage.heard(client);
+    assert!(heard.contains("whole_bytes_max"), "{heard}");
+    // The rest of it is nothing anybody asked for.
+    let rest = "x".repeat(4_988);
+    stage.send_raw(client, &format!("{rest} *2 $3 GET $1 n"));
+    let lane = stage.on("GET n");
+    assert_eq!(stage.asked(lane), "GET n");
+    stage.say(lane, "$1 7");
+    assert_eq!(stage.heard(client), "$1 7");
+}
+
+#[test]
+fn refuses_many_small_words_as_soon_as_they_are_too_many() {
+    let mut stage = Stage::with(narrow(), 4, &Shared::default());
+    let client = stage.client();
+    let words = "$1 c ".repeat(100);
+    stage.send_raw(client, &format!("*1000 $9 SUBSCRIBE {}", words.trim_end()));
+    let heard = stage.heard(client);
+    assert!(heard.contains("whole_bytes_max"), "{heard}");
+}
+
+#[test]
+fn fails_the_transaction_of_a_request_that_is_too_big_to_be_kept() {
+    let mut stage = Stage::with(narrow(), 4, &Shared::default());
+    let client = stage.client();
+    stage.send(client, "MULTI");
+    let lease = stage.on("MULTI");
+    stage.say(lease, "+OK");
+    stage.heard(client);
+    stage.send_raw(client, "*3 $7 PUBLISH $1 c $5000 0123456789");
+    assert_eq!(stage.asked(lease), "MULTI; MANIFOLD-DENIED");
+    let heard = stage.heard(client);
+    assert!(heard.contains("whole_bytes_max"), "{heard}");
+}
+
+#[test]
+fn refuses_what_is_too_big_to_be_kept_for_a_cluster() {
+    let mut stage = Stage::before_cluster(narrow());
+    let client = stage.client();
+    stage.send(client, "GET b");
+    stage.send_raw(client, "*3 $3 SET $1 b $5000 0123456789");
+    let heard = stage.heard(client);
+    assert_eq!(heard, "", "it is not its turn");
+    assert_eq!(stage.asked_at(7001), "GET b");
+    stage.say_at(7001, "$1 7");
+    let heard = stage.heard(client);
+    assert!(heard.starts_with("$1 7 -ERR") && heard.contains("whole_bytes_max"));
+    stage.send_raw(client, &format!("{} *1 $5 MULTI", "x".repeat(4_988)));
+    assert_eq!(stage.heard(client), "+OK");
+    stage.send(client, "SET b 1");
+    stage.asked_at(7001);
+    stage.say_at(7001, "+OK");
+    assert_eq!(stage.asked_at(7001), "SET b 1");
+    stage.say_at(7001, "+QUEUED");
+    stage.heard(client);
+    stage.send_raw(client, "*3 $3 SET $1 b $5000 0123456789");
+    assert_eq!(stage.asked_at(7001), "MANIFOLD-DENIED");
+    let heard = stage.heard(client);
+    assert!(heard.contains("whole_bytes_max"), "{heard}");
+}
+
 #[test]
 fn sends_a_big_request_behind_what_came_before_it() {
     let mut stage = stage();
