@@ -216,6 +216,28 @@ fn gives_a_big_value_to_a_client_that_reads_slowly() {
 }
 
 #[test]
+fn passes_a_big_message_through_without_holding_it() {
+    let value = value();
+    on_each_driver(|_, proxy| {
+        let mut resp = Resp::open(proxy.address()).expect("accepted");
+        assert_eq!(resp.ask_of(&[b"PUBLISH", b"c", &value]), b":0\r\n");
+        let held = most_held(proxy);
+        assert!(held < HELD_MAX, "it held {held} bytes");
+        let mut three: Vec<_> = (0..3)
+            .map(|_| Resp::open(proxy.address()).expect("accepted"))
+            .collect();
+        for listener in &mut three {
+            listener.ask("SUBSCRIBE c");
+        }
+        let few = &value[..4 << 20];
+        assert_eq!(resp.ask_of(&[b"PUBLISH", b"c", few]), b":3\r\n");
+        for listener in &mut three {
+            assert!(listener.reply().len() > few.len());
+        }
+    });
+}
+
+#[test]
 fn keeps_no_request_whole_that_is_above_the_limit() {
     let value = value();
     for driver in Driver::ALL {
@@ -230,7 +252,7 @@ fn keeps_no_request_whole_that_is_above_the_limit() {
         let plain = Proxy::start_before_redis(&node, &options);
         let spread = Proxy::start_before(&cluster.upstream(), &options);
         let big: [(&Proxy, &[&[u8]]); 3] = [
-            (&plain, &[b"PUBLISH", b"c", &value]),
+            (&plain, &[b"BLPOP", &value, b"0"]),
             (&spread, &[b"SET", b"k", &value]),
             (&spread, &[b"MSET", b"a", &value, b"b", b"1"]),
         ];

@@ -95,20 +95,24 @@ fn big(table: &Table, request: &[u8], is_admin: bool) -> Need {
     }
 }
 
-/// Whether a request that begins with these words may be sent to a node before the rest is there.
-/// Its later words must not matter, and nobody may have to look at it again.
-pub(crate) fn may_pass(table: &Table, part: &[u8], is_admin: bool) -> bool {
+/// What a request does that begins with these words, if it may be sent to a node before the rest is
+/// there. Its later words must not matter, and nobody may have to look at them again.
+pub(crate) fn may_pass(table: &Table, part: &[u8], is_admin: bool) -> Option<Effect> {
     let mut words = Arguments::of(part);
-    let Some(name) = words.next() else {
-        return false;
-    };
-    let Some(command) = find_command(table, name, words.next()) else {
-        return false;
-    };
+    let name = words.next()?;
+    let second = words.next();
+    let command = find_command(table, name, second)?;
     let is_plain = command.handling == Handling::Share
         && command.handling_of(Arguments::of(part)) == Handling::Share;
     let is_let = is_admin || !command.is_gated;
-    is_plain && is_let && !command.is_container && !counts_subscribers(command)
+    let effect = match &*command.name {
+        // Its channel is all that matters.
+        "publish" | "spublish" => Effect::Count,
+        _ if counts_subscribers(command) => return None,
+        _ => Effect::Write,
+    };
+    let has_channel = effect != Effect::Count || second.is_some();
+    (is_plain && is_let && has_channel && !command.is_container).then_some(effect)
 }
 
 fn need_of(command: &Command, request: &[u8], is_admin: bool) -> Need {

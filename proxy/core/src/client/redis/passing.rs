@@ -9,8 +9,9 @@
 #[cfg(test)]
 mod tests;
 
+use manifold_protocols::redis::resp::inline::write_request;
 use manifold_protocols::redis::resp::passage::Passage;
-use manifold_protocols::redis::resp::request::Malformed;
+use manifold_protocols::redis::resp::request::{Arguments, Malformed};
 
 use crate::client::redis::judge::{Need, may_pass};
 use crate::client::redis::pump::Turn;
@@ -46,12 +47,13 @@ impl Redis {
             return Turn::Wait;
         }
         let is_stream = client.lease.is_some_and(|lease| lease.is_stream);
-        if is_stream || !self.may_pass(reach, id) {
+        let effect = self.may_pass(reach, id).filter(|_| !is_stream);
+        let Some(effect) = effect else {
             return match needed > reach.limits.whole_bytes_max {
                 true => self.refuse_beginning(reach, id),
                 false => Turn::Wait,
             };
-        }
+        };
         let Some(lease) = self.clients[id].lease else {
             return self.want_lease(reach, id);
         };
@@ -60,12 +62,16 @@ impl Redis {
             self.clients[id].waiting = Waiting::Itself;
             return Turn::Wait;
         }
+        if effect == Effect::Count && !self.clients[id].keep_channel() {
+            return Turn::Wait;
+        }
+        let client = &self.clients[id];
         let number = client.taken;
         reach.connections[client.service.index()]
             .tally
             .requests_leased += 1;
         // Its bytes are not kept, so it has none.
-        self.expect_replies(reach, id, lease.upstream, 0, 1, Effect::Write);
+        self.expect_replies(reach, id, lease.upstream, 0, 1, effect);
         let bulk_bytes_max = self.bulk_bytes_max;
         self.clients[id].begin_passing(number, Some(lease.upstream), bulk_bytes_max);
         Turn::Next
@@ -93,16 +99,20 @@ impl Redis {
         Turn::Next
     }
 
-    fn may_pass(&self, reach: &Reach<'_>, id: ClientId) -> bool {
+    fn may_pass(&self, reach: &Reach<'_>, id: ClientId) -> Option<Effect> {
         let client = &self.clients[id];
         let is_spread = client.branch.is_some() || client.spread.is_some();
         let only_listens = client.is_subscribed() && self.key_of(id).version == Version::Two;
         if is_spread || only_listens || self.is_stranger(id) {
-            return false;
+            return None;
         }
         let is_admin = reach.service(client.service).is_admin;
         let table = &self.nodes[client.service.index()].table;
-        may_pass(table, client.input.unparsed(), is_admin)
+        let part = client.input.unparsed();
+        let effect = may_pass(table, part, is_admin)?;
+        // What its sender hears itself goes to the hub, where others must not wait for the rest.
+        let is_own = self.hub_of_own_message(id, part.len()).is_some();
+        (effect != Effect::Count || !is_own).then_some(effect)
     }
 
     /// Passes on what has come of a request.
@@ -220,6 +230,22 @@ impl Redis {
 }
 
 impl Client {
+    /// Keeps what a reply to its message needs, which is not kept itself. Not before that of the
+    /// last one has come: it waits for that, then.
+    fn keep_channel(&mut self) -> bool {
+        let is_settled = self.is_settled();
+        let mut head = Vec::new();
+        let words: Vec<_> = Arguments::of(self.input.unparsed()).take(2).collect();
+        write_request(&mut head, words.into_iter());
+        let session = self.session.get_or_insert_default();
+        if session.publishing.is_some() && !is_settled {
+            self.waiting = Waiting::Itself;
+            return false;
+        }
+        session.publishing = Some(head.into());
+        true
+    }
+
     /// What its input begins with is passed on from now on.
     fn begin_passing(&mut self, number: u32, upstream: Option<UpstreamId>, bulk_bytes_max: usize) {
         let finder = core::mem::take(&mut self.finder);

@@ -39,6 +39,8 @@ pub struct Session {
     pub redirect: Option<Redirect>,
     /// What it wants to know of others.
     pub inquiry: Option<Box<Inquiry>>,
+    /// The first words of a message that has been passed on while it came.
+    pub publishing: Option<Box<[u8]>>,
     /// What its transaction will tell of the connection.
     pub tales: Option<Box<Tales>>,
     /// What it listens to, if to anything.

@@ -11,13 +11,18 @@ use crate::client::redis::Client;
 use crate::reach::Reach;
 
 /// Makes a reply as if each subscriber of this process had its own connection. The request begins
-/// at `at` in the client's input.
+/// at `at` in the client's input, unless it was passed on while it came and has no length.
 pub(super) fn recount(reach: &Reach<'_>, client: &Client, at: u64, len: u32, reply: &mut Vec<u8>) {
     let audience = &reach.service(client.service).audience;
     if audience.is_empty() {
         return;
     }
-    let request = client.input.kept(at, len as usize);
+    let session = client.session.as_ref();
+    let request = match len {
+        0 => session.and_then(|session| session.publishing.as_deref()),
+        len => Some(client.input.kept(at, len as usize)),
+    };
+    let request = request.unwrap_or_default();
     if let Some(counted) = counted(audience, request, reply) {
         *reply = counted;
     }

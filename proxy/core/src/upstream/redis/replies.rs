@@ -172,6 +172,13 @@ impl Redis {
                         _ => {}
                     }
                 }
+                if head.effect == Effect::Count
+                    && len == 0
+                    && let Some(session) = self.clients.get_mut(client)
+                    && let Some(session) = &mut session.session
+                {
+                    session.publishing = None;
+                }
                 if self.is_worth_another_try(id, &head, reply) {
                     return self.ask_later(reach, id);
                 }

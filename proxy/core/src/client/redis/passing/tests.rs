@@ -57,12 +57,12 @@ fn refuses_what_is_too_big_to_be_kept_whole() {
     let client = stage.client();
     let value = "x".repeat(148);
     // As much as there may be.
-    stage.send(client, &format!("PUBLISH c {value}"));
-    let lease = stage.on("PUBLISH");
+    stage.send(client, &format!("BLPOP {value} 0"));
+    let lease = stage.on("BLPOP");
     stage.asked(lease);
     stage.say(lease, ":0");
     assert_eq!(stage.heard(client), ":0");
-    stage.send_raw(client, "*3 $7 PUBLISH $1 c $5000 0123456789");
+    stage.send_raw(client, "*3 $10 MANIFOLDED $1 c $5000 0123456789");
     let heard = stage.heard(client);
     assert!(heard.contains("whole_bytes_max"), "{heard}");
     // The rest of it is nothing anybody asked for.
@@ -72,6 +72,39 @@ fn refuses_what_is_too_big_to_be_kept_whole() {
     assert_eq!(stage.asked(lane), "GET n");
     stage.say(lane, "$1 7");
     assert_eq!(stage.heard(client), "$1 7");
+}
+
+#[test]
+fn passes_a_big_message_on_and_counts_who_hears_it() {
+    let mut stage = Stage::with(narrow(), 4, &Shared::default());
+    for name in ["a", "a", "b"] {
+        let one = stage.client();
+        stage.send(one, &format!("SUBSCRIBE {name}"));
+        if !stage.has_heard(one) {
+            stage.say(stage.hub(), &format!(">3 $9 subscribe $1 {name} :1"));
+        }
+    }
+    let client = stage.client();
+    stage.send_raw(client, "*3 $7 PUBLISH $1 a $5000 0123456789");
+    let lease = stage.on("PUBLISH a");
+    assert_eq!(stage.brought(lease), "*3 $7 PUBLISH $1 a $5000 0123456789");
+    let rest = "x".repeat(4_988);
+    stage.send_raw(client, &format!("{rest} *3 $7 PUBLISH $1 b $80 0123456789"));
+    assert_eq!(
+        stage.brought(lease),
+        rest,
+        "the next one waits for its reply"
+    );
+    stage.say(lease, ":1");
+    assert_eq!(
+        stage.heard(client),
+        ":2",
+        "two hear it by way of one connection"
+    );
+    let lease = stage.on("PUBLISH b");
+    stage.send_raw(client, &"x".repeat(68));
+    stage.say(lease, ":1");
+    assert_eq!(stage.heard(client), ":1");
 }
 
 #[test]
@@ -92,7 +125,7 @@ fn fails_the_transaction_of_a_request_that_is_too_big_to_be_kept() {
     let lease = stage.on("MULTI");
     stage.say(lease, "+OK");
     stage.heard(client);
-    stage.send_raw(client, "*3 $7 PUBLISH $1 c $5000 0123456789");
+    stage.send_raw(client, "*3 $10 MANIFOLDED $1 c $5000 0123456789");
     assert_eq!(stage.asked(lease), "MULTI; MANIFOLD-DENIED");
     let heard = stage.heard(client);
     assert!(heard.contains("whole_bytes_max"), "{heard}");
