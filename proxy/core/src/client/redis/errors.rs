@@ -52,6 +52,14 @@ pub(crate) fn not_whole(service: &str) -> Vec<u8> {
     ))
 }
 
+/// It has been sent to a node that has its slot no more, and nobody has it now.
+pub(crate) fn sent_away(service: &str) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": the slot of the key has gone to another node while the command was \
+         on its way; it has not been executed, and is too big (request_bytes_max) to be sent again"
+    ))
+}
+
 /// It is too big to be kept whole, and is of a kind that has to be.
 pub(crate) fn too_big(service: &str, limit: usize) -> Vec<u8> {
     error(&format!(

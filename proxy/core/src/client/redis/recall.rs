@@ -102,7 +102,8 @@ impl Redis {
             owner.is_some() && owner != Some(node)
         };
         // What is there already comes back by itself, and nothing may overtake it.
-        let is_free = client.lease.is_none() && client.is_answered();
+        let is_passing = branch.parts.iter().any(|part| part.is_passing);
+        let is_free = client.lease.is_none() && client.is_answered() && !is_passing;
         if !is_free || !branch.parts.iter().skip(sent).any(is_elsewhere) {
             return;
         }

@@ -77,6 +77,8 @@ pub struct Part {
     /// It has several keys: its node may refuse it while their slot is on its way, after which it
     /// is asked again.
     pub is_wide: bool,
+    /// It is passed on while it comes: nobody has it once it has been sent.
+    pub is_passing: bool,
     /// A node has sent it away.
     pub is_stray: bool,
     /// How often.
@@ -182,7 +184,12 @@ impl Redis {
     }
 
     /// The branch of a session at a node, which may be new.
-    fn branch_at(&mut self, reach: &Reach<'_>, front: ClientId, node: ServiceId) -> ClientId {
+    pub(crate) fn branch_at(
+        &mut self,
+        reach: &Reach<'_>,
+        front: ClientId,
+        node: ServiceId,
+    ) -> ClientId {
         if let Some(branch) = self.clients[front].spread().branch(node) {
             return branch;
         }
@@ -449,6 +456,9 @@ impl Redis {
 
     /// A part was sent away, or lost before it ran.
     fn follow(&mut self, reach: &mut Reach<'_>, front: ClientId, mut part: Part, verdict: Verdict) {
+        if part.is_passing {
+            return self.fail_passed(reach, front, part, verdict);
+        }
         reach.stats.requests_retried += 1;
         part.kept.clear();
         part.tries = part.tries.saturating_add(1);
@@ -516,7 +526,7 @@ impl Redis {
     }
 
     /// A part will not be done.
-    fn fail_part(&mut self, reach: &mut Reach<'_>, front: ClientId, mut part: Part) {
+    pub(crate) fn fail_part(&mut self, reach: &mut Reach<'_>, front: ClientId, mut part: Part) {
         if let PartKind::Unit { replies, .. } = part.kind {
             part.kept = part.kept.repeat(replies as usize);
         } else if part.kind == PartKind::Whole {

@@ -132,11 +132,62 @@ fn fails_the_transaction_of_a_request_that_is_too_big_to_be_kept() {
 }
 
 #[test]
+fn passes_a_big_request_on_to_the_node_of_its_key() {
+    let mut stage = Stage::before_cluster(narrow());
+    let client = stage.client();
+    stage.send(client, "GET c");
+    stage.send_raw(client, "*3 $3 SET $1 b $5000 0123456789");
+    stage.say_at(7002, "$1 c");
+    let lease = stage.on("SET b");
+    assert_eq!(stage.brought(lease), "*3 $3 SET $1 b $5000 0123456789");
+    let rest = "x".repeat(4_988);
+    stage.send_raw(client, &format!("{rest} *2 $3 GET $1 b"));
+    assert_eq!(stage.brought(lease), format!("{rest} *2 $3 GET $1 b"));
+    stage.say(lease, "+OK");
+    stage.say(lease, "$1 7");
+    assert_eq!(stage.heard(client), "$1 c +OK $1 7");
+}
+
+#[test]
+fn says_so_when_the_slot_of_a_big_request_has_moved() {
+    let mut stage = Stage::before_cluster(narrow());
+    let client = stage.client();
+    for refusal in ["MOVED 3300 127.0.0.1:7002", "ASK 3300 127.0.0.1:7003"] {
+        let value = "x".repeat(998);
+        stage.send_raw(client, &format!("*3 $3 SET $1 b $1000 {value}"));
+        let lease = stage.on("SET b");
+        stage.send_raw(client, "");
+        stage.brought(lease);
+        stage.say_raw(lease, format!("-{refusal}\r\n").as_bytes());
+        let heard = stage.heard(client);
+        assert!(heard.contains("another node"), "{heard}");
+    }
+    stage.send(client, "GET b");
+    assert_eq!(stage.asked_at(7002), "GET b", "the map knows it now");
+}
+
+#[test]
+fn says_what_became_of_a_big_request_whose_node_is_lost() {
+    let mut stage = Stage::before_cluster(narrow());
+    let client = stage.client();
+    stage.send_raw(client, "*3 $3 SET $1 b $5000 0123456789");
+    let lease = stage.on("SET b");
+    stage.lose(lease);
+    let heard = stage.heard(client);
+    assert!(heard.contains("has not been executed"), "{heard}");
+    let rest = "x".repeat(4_988);
+    stage.send_raw(client, &format!("{rest} *2 $3 GET $1 b"));
+    assert_eq!(stage.asked_at(7001), "GET b");
+    stage.say_at(7001, "$1 7");
+    assert_eq!(stage.heard(client), "$1 7");
+}
+
+#[test]
 fn refuses_what_is_too_big_to_be_kept_for_a_cluster() {
     let mut stage = Stage::before_cluster(narrow());
     let client = stage.client();
     stage.send(client, "GET b");
-    stage.send_raw(client, "*3 $3 SET $1 b $5000 0123456789");
+    stage.send_raw(client, "*3 $4 MSET $1 b $5000 0123456789");
     let heard = stage.heard(client);
     assert_eq!(heard, "", "it is not its turn");
     assert_eq!(stage.asked_at(7001), "GET b");
@@ -151,7 +202,7 @@ fn refuses_what_is_too_big_to_be_kept_for_a_cluster() {
     assert_eq!(stage.asked_at(7001), "SET b 1");
     stage.say_at(7001, "+QUEUED");
     stage.heard(client);
-    stage.send_raw(client, "*3 $3 SET $1 b $5000 0123456789");
+    stage.send_raw(client, "*3 $4 MSET $1 b $5000 0123456789");
     assert_eq!(stage.asked_at(7001), "MANIFOLD-DENIED");
     let heard = stage.heard(client);
     assert!(heard.contains("whole_bytes_max"), "{heard}");
