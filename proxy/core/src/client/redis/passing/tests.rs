@@ -149,6 +149,32 @@ fn passes_a_big_request_on_to_the_node_of_its_key() {
 }
 
 #[test]
+fn pauses_the_client_while_the_node_of_its_key_takes_no_more() {
+    let limits = Limits {
+        input_high: 100,
+        upstream_output_high: 100,
+        ..narrow()
+    };
+    let mut stage = Stage::before_cluster(limits);
+    let client = stage.client();
+    stage.send_raw(client, "*3 $3 SET $1 b $1000 0123456789");
+    let lease = stage.on("SET b");
+    stage.brought(lease);
+    stage.stop_taking(lease);
+    let pieces = vec!["x".repeat(98); 7];
+    for piece in &pieces {
+        stage.send_raw(client, piece);
+    }
+    assert!(
+        !stage.is_read(client),
+        "what it sends would fill the memory"
+    );
+    stage.take_on(lease);
+    assert_eq!(stage.brought(lease), pieces.join(" "));
+    assert!(stage.is_read(client));
+}
+
+#[test]
 fn says_so_when_the_slot_of_a_big_request_has_moved() {
     let mut stage = Stage::before_cluster(narrow());
     let client = stage.client();
