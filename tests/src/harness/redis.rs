@@ -1,8 +1,10 @@
 //! A real Redis of the test's own, on loopback.
 //!
-//! Starts in a few milliseconds, so that every test and every run of one has its own. Knows nothing
-//! of the proxy. Invariant: the processes that it touches are the ones that it started.
+//! MANIFOLD_REDIS_SERVER names another program than Debian's: a newer Redis or a Valkey. Starts in a
+//! few milliseconds, so that every test and every run of one has its own. Knows nothing of the
+//! proxy. Invariant: the processes that it touches are the ones that it started.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -55,6 +57,11 @@ const SETTINGS: &[&str] = &[
     "hz 500",
     "logfile \"\"",
 ];
+
+/// The program of every node: Debian's, or the one that this variable names.
+pub fn redis_program() -> OsString {
+    std::env::var_os("MANIFOLD_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+}
 
 /// A running Redis.
 #[derive(Debug)]
@@ -154,7 +161,7 @@ impl RedisNode {
 
     /// Starts it, again after a crash or a stop.
     pub fn launch(&self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(redis_program());
         command.arg(self.folder.join("redis.conf"));
         let mut process = Process::spawn(command, "redis-server", &self.folder.join("log"));
         let ready = wait_for(Duration::from_secs(60), || {
