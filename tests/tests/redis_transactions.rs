@@ -206,7 +206,7 @@ fn tells_of_the_session_inside_of_a_transaction() {
         one.ask_all(&["MULTI", "SET a 1", "NOSUCH", "CLIENT ID", "EXEC"]);
         let lines = ["MULTI", "CLIENT GETNAME", "GET a", "EXEC", "GET a"];
         one.say(&commands(&lines), lines.len());
-        one.ask_all(&["MULTI", "CLIENT ID", "DISCARD", "MULTI", "MULTI"]);
+        one.ask_all(&["MULTI", "CLIENT ID", "MULTI", "DISCARD", "MULTI"]);
         let lines = [
             "GET a",
             "CLIENT GETNAME",

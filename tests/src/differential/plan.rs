@@ -228,10 +228,20 @@ pub(super) fn bytes_of(commands: &[Command]) -> Vec<u8> {
 }
 
 impl Sending {
+    /// Whether one of these words is in it, in whatever letters. Looks at the bytes, because what
+    /// is not answered one by one is not listed as commands.
+    pub fn mentions(&self, words: &[&str]) -> bool {
+        let bytes = self.pieces.concat();
+        let is_in = |word: &&str| {
+            let mut parts = bytes.windows(word.len());
+            parts.any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        words.iter().any(is_in)
+    }
+
     /// Whether a transaction begins in it.
     pub fn has_multi(&self) -> bool {
-        let mut names = self.commands.iter().filter_map(|it| it.words.first());
-        names.any(|name| name.eq_ignore_ascii_case(b"multi"))
+        self.mentions(&["multi"])
     }
 
     /// How the only reply is compared.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::plan::Sending;
 use super::world::{Tally, World};
 
 /// Both sides of a session.
@@ -20,6 +21,11 @@ pub(super) struct Player {
     pub holds: bool,
     /// What it sent last had a transaction in it.
     pub had_multi: bool,
+    /// A transaction of its may have changed what its session is made of. If its user may not ask
+    /// the node what became of it, the session keeps the upstream that knows.
+    pub is_in_doubt: bool,
+    /// It may not be told what became of its commands.
+    pub is_mute: bool,
 }
 
 /// How long the proxy may take, whatever it is that it does.
@@ -36,7 +42,17 @@ impl Player {
             epoch: world.now(),
             holds: false,
             had_multi: false,
+            is_in_doubt: false,
+            is_mute: false,
         }
+    }
+
+    /// What it has sent may matter when its upstream is lost.
+    pub fn note(&mut self, sending: &Sending) {
+        self.had_multi = sending.has_multi();
+        let is_session = sending.mentions(&["auth", "client", "hello", "select"]);
+        self.is_in_doubt |= is_session && (self.had_multi || self.holds);
+        self.is_mute |= sending.mentions(&["reply"]);
     }
 
     /// Takes what the direct side has said; the proxied side has to say as much. Whether a part of

@@ -253,7 +253,9 @@ impl<'a> Troupe<'a> {
             let none = Sending::default();
             let sending = if who == actor { sending } else { &none };
             self.note_turn(place, who, &turn);
-            is_only_actor &= who == actor || turn.direct.is_empty();
+            // Who was waiting goes on with what it sent behind that when the waiting is lost.
+            let is_silent = turn.direct.is_empty() && turn.proxied.is_empty();
+            is_only_actor &= who == actor || is_silent;
             self.write_down(&turn, sending);
             Tally::add(&self.world.tally.replies, turn.direct.len());
             let Some(difference) = differs(&turn, sending) else {
@@ -269,7 +271,9 @@ impl<'a> Troupe<'a> {
                 ));
             }
         }
-        self.players[actor].had_multi = sending.has_multi();
+        self.players[actor].note(sending);
+        // Of what nobody is told, nobody knows whether it was lost.
+        is_marked |= self.players[actor].is_mute && self.is_tainted(actor);
         if is_marked {
             self.check_outcome(before.filter(|_| is_only_actor));
             self.renew();
@@ -306,7 +310,7 @@ impl<'a> Troupe<'a> {
             let is_amid = player.proxied.is_amid() || size > 8 << 10;
             // A transaction that comes in pieces, or that sets what a session is made of, is held
             // until the node has said what it has made of the session.
-            let has_multi = player.had_multi || sending.has_multi();
+            let has_multi = player.had_multi || player.is_in_doubt || sending.has_multi();
             return match player.holds || is_amid || has_multi {
                 true => Ok(()),
                 false => Err("it was ended, and had nothing to lose".to_owned()),
@@ -331,7 +335,9 @@ impl<'a> Troupe<'a> {
         let count = turn.proxied.iter().filter(|reply| *reply == UNKNOWN);
         Tally::add(&self.world.tally.unknown, count.count());
         let pairs = turn.direct.iter().zip(&turn.proxied).take(first);
-        for (place, (direct, proxied)) in pairs.enumerate() {
+        // A read that is asked again may see a later write, the outcome of which is unknown.
+        let again = reads_before(sending, turn, first);
+        for (place, (direct, proxied)) in pairs.enumerate().take(first - again) {
             if !Compare::Exact.is_same(direct, proxied) {
                 return Err(format!("reply {place} came before the loss and is another"));
             }
@@ -454,6 +460,7 @@ impl<'a> Troupe<'a> {
         self.note(format!("{place}: {who} vanishes after {}", shown(part)));
         Tally::add(&self.world.tally.vanished, 1);
         let address = self.players[who].proxied.address();
+        let epoch = self.players[who].epoch;
         self.both(who, |side| {
             side.send(part);
             side.vanish();
@@ -461,6 +468,10 @@ impl<'a> Troupe<'a> {
         self.replace(who);
         self.wait_until_gone(&address);
         self.settle(place, who, &Sending::default(), None);
+        // What it was not told yet may have been lost.
+        if self.world.now() != epoch && self.difference.is_none() {
+            self.renew();
+        }
     }
 
     fn identify(&mut self, place: usize, who: usize) {
@@ -552,6 +563,15 @@ impl<'a> Troupe<'a> {
         keys::remove(&mut self.direct, &self.prefix);
         keys::remove(&mut self.node, &self.prefix);
     }
+}
+
+/// How many commands right before the one at `place` only read, where replies can be told apart.
+fn reads_before(sending: &Sending, turn: &Turn, place: usize) -> usize {
+    if sending.commands.len() != turn.proxied.len() {
+        return 0;
+    }
+    let before = sending.commands[..place].iter().rev();
+    before.take_while(|command| command.is_read).count()
 }
 
 /// A command that reads, whose outcome is unknown without need.

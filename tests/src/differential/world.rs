@@ -70,6 +70,8 @@ const SETTINGS: &[&str] = &[
     "user off off >opw ~* +@all",
     "hash-max-listpack-value 2000000",
     "appendonly yes",
+    // Waits that end after milliseconds end while nobody is compared: in the pause after them.
+    "hz 10",
 ];
 
 /// What both nodes have loaded.

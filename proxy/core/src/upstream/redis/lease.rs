@@ -61,7 +61,9 @@ impl Redis {
             (Effect::Exec, Outcome::Done | Outcome::Aborted) | (Effect::Discard, Outcome::Done) => {
                 lease.is_multi = false;
                 lease.is_watching = false;
-                if core::mem::take(&mut lease.is_strange) {
+                let is_strange = core::mem::take(&mut lease.is_strange);
+                // Nothing of it ran otherwise.
+                if is_strange && (effect, outcome) == (Effect::Exec, Outcome::Done) {
                     self.ask_what_became(reach, id, target);
                 }
             }
