@@ -261,6 +261,24 @@ mod tests {
     }
 
     #[test]
+    fn shares_again_after_a_transaction_that_did_not_run() {
+        for end in ["exec", "discard"] {
+            let mut stage = Stage::new();
+            let client = stage.client();
+            for (request, reply) in [("multi", "+OK"), ("hello 3", "+QUEUED")] {
+                stage.send(client, request);
+                let lease = stage.on("multi");
+                stage.say(lease, reply);
+            }
+            let lease = stage.on("multi");
+            stage.send(client, end);
+            stage.say(lease, if end == "exec" { "-EXECABORT" } else { "+OK" });
+            stage.send(client, "GET k");
+            assert_ne!(stage.on("GET k"), lease, "after {end}");
+        }
+    }
+
+    #[test]
     fn keeps_the_upstream_that_watches_when_there_is_no_transaction_to_end() {
         let mut stage = Stage::new();
         let client = stage.client();
