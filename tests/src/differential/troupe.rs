@@ -326,8 +326,10 @@ impl<'a> Troupe<'a> {
         }
         let unknown = turn.proxied.iter().position(|reply| reply == UNKNOWN);
         let Some(first) = unknown else {
-            // Counts of who listens, while nobody can.
-            return match is_about_listeners(sending) {
+            // Counts of who listens, while nobody can; and what a write that was lost, of which
+            // nobody wanted to be told, would have changed.
+            let is_mute = player.is_mute || sending.mentions(&["reply"]);
+            return match is_mute || is_about_listeners(sending) {
                 true => Ok(()),
                 false => Err("it was told something else".to_owned()),
             };
