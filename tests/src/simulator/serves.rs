@@ -26,8 +26,8 @@ pub struct Standing {
 
 /// A node.
 pub trait Serves {
-    /// A connection is accepted.
-    fn accept(&mut self) -> SessionId;
+    /// A connection is accepted at the door with this place.
+    fn accept(&mut self, door: usize) -> SessionId;
     /// Where a connection stands, if it is there.
     fn standing(&self, id: SessionId, now: Instant) -> Option<Standing>;
     /// Bytes arrive.

@@ -286,8 +286,7 @@ impl World {
         let weather = self.network.weather_mut();
         weather.window = weather.window.max(64_000);
         weather.chunk_max = weather.chunk_max.max(1_000);
-        self.port.frozen_until = self.now;
-        self.port.down_until = self.now;
+        self.port.heal(self.now);
         self.clients.iter_mut().for_each(Client::calm);
         self.shards.iter_mut().for_each(|shard| shard.driver.calm());
         // Time may have stopped short of it when everybody left early.
@@ -333,7 +332,7 @@ impl World {
 
     fn check_bounds(&self) -> Option<String> {
         let connections_max = self.options.connections_max;
-        let connections = self.port.connections(&self.network);
+        let connections = self.port.connections(&self.network, 0);
         let drivers = self.shards.iter().map(|sim| &sim.driver);
         let links = drivers.clone().map(Driver::links_to_node).sum();
         checker::check_connections(connections, connections_max)

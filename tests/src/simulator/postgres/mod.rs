@@ -194,7 +194,7 @@ impl Node {
 }
 
 impl Serves for Node {
-    fn accept(&mut self) -> SessionId {
+    fn accept(&mut self, _door: usize) -> SessionId {
         Self::accept(self)
     }
 

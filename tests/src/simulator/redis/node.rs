@@ -390,7 +390,7 @@ pub fn context_error(name: &str) -> String {
 }
 
 impl Serves for Node {
-    fn accept(&mut self) -> SessionId {
+    fn accept(&mut self, _door: usize) -> SessionId {
         self.sessions_made += 1;
         let id = SessionId(self.sessions_made);
         self.sessions

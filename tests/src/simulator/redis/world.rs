@@ -26,10 +26,10 @@ use crate::simulator::network::{End, LinkId, Network};
 use crate::simulator::prng::Prng;
 use crate::simulator::serves::Serves;
 use crate::simulator::trace::Trace;
-use crate::simulator::world::nodes::{Act, NodePort};
+use crate::simulator::world::nodes::{Act, Door, NodePort};
 use crate::simulator::world::options::{CLIENT, NODE};
 use crate::simulator::world::passes::{DRAIN_MS, SimShard};
-use crate::simulator::world::setup::{Plan, dial, new_shards};
+use crate::simulator::world::setup::{Plan, dial, new_shards, node_address};
 use crate::simulator::world::{Between, Failure, Faults, Report, STEPS_MAX};
 
 /// How often an operator speaks to those who listen, when everything is as it should be again.
@@ -98,7 +98,7 @@ impl World {
             seed,
             now: Instant(0),
             network,
-            port: NodePort::new(node),
+            port: NodePort::new(node, vec![Door::at(node_address())]),
             shards,
             clients,
             shared: Shared::default(),
@@ -238,10 +238,10 @@ impl World {
 
     fn connect_client(&mut self, place: usize) {
         let link = match self.options.between {
-            Between::Nothing if self.port.down_until > self.now => return,
+            Between::Nothing if self.port.doors[0].down_until > self.now => return,
             Between::Nothing => {
                 let link = self.network.open([CLIENT, NODE]);
-                self.port.accept(link);
+                self.port.accept(link, 0);
                 link
             }
             Between::Shards(_) => {
@@ -270,13 +270,18 @@ impl World {
         let sim = &mut self.shards[place];
         sim.take_events(now, &mut self.network, &mut self.trace);
         let (port, prng) = (&mut self.port, &mut self.prng);
-        let found = sim.carry_out(now, &mut self.network, &mut self.trace, |network| {
-            let dialled = dial(port, network, prng, now, patience, faults);
-            if dialled.0.is_err() {
-                port.node.log.extend_gap(now + dialled.1);
-            }
-            dialled
-        });
+        let found = sim.carry_out(
+            now,
+            &mut self.network,
+            &mut self.trace,
+            |network, address| {
+                let dialled = dial(port, address, network, prng, now, patience, faults);
+                if dialled.0.is_err() {
+                    port.node.log.extend_gap(now + dialled.1);
+                }
+                dialled
+            },
+        );
         self.violation = self.violation.take().or(found);
         let sim = &mut self.shards[place];
         for (shard, message) in core::mem::take(&mut sim.driver.outbox) {
@@ -352,8 +357,7 @@ impl World {
         let weather = self.network.weather_mut();
         weather.window = weather.window.max(64_000);
         weather.chunk_max = weather.chunk_max.max(1_000);
-        self.port.frozen_until = self.now;
-        self.port.down_until = self.now;
+        self.port.heal(self.now);
         self.port.node.calm(self.now);
         self.clients.iter_mut().for_each(Client::calm);
         self.shards.iter_mut().for_each(|shard| shard.driver.calm());

@@ -81,12 +81,13 @@ impl World {
             format!("fault {fault:?} on {link:?}")
         });
         let session = self.port.session_of(link);
+        let door = self.port.door_of(link).unwrap_or(0);
         match (fault, session) {
             (Fault::Clog, _) => self.network.clog(link, now, now + length),
             (Fault::Terminate, Some(session)) => self.port.node.terminate(session),
             (Fault::Kill | Fault::Reset, Some(_)) => self.kill_amid(link),
-            (Fault::Restart, _) => self.port.crash(now, &mut self.network, now + length),
-            (Fault::Freeze, _) => self.port.frozen_until = now + length,
+            (Fault::Restart, _) => self.port.crash(now, &mut self.network, door, now + length),
+            (Fault::Freeze, _) => self.port.doors[door].frozen_until = now + length,
             (Fault::Notice, Some(session)) => self.port.node.say(session, ASYNC_NOTICE),
             (Fault::Silence, _) => self.silence(link),
             (Fault::Swizzle, _) => self.swizzle(links),

@@ -1,10 +1,13 @@
 //! The node in its network: who is connected to which session, and bytes both ways.
 //!
-//! Knows links and sessions. Invariant: a session's bytes leave in the order it wrote them, and
-//! its link closes only after the last of them.
+//! A node has one door, or several where it plays many nodes that share what they know: each is a
+//! process of its own, with an address, that dies and comes back by itself. Knows links and
+//! sessions. Invariant: a session's bytes leave in the order it wrote them, and its link closes
+//! only after the last of them.
 
 use std::collections::BTreeMap;
 
+use manifold_core::event::Address;
 use manifold_core::time::Instant;
 
 use crate::simulator::network::{End, LinkId, Network};
@@ -15,13 +18,40 @@ use crate::simulator::serves::{Serves, SessionId};
 pub struct NodePort<Node> {
     /// The node.
     pub node: Node,
+    /// Where it can be reached.
+    pub doors: Vec<Door>,
+    /// The most sessions that were logged in at once.
+    pub sessions_high: usize,
+    sessions: BTreeMap<LinkId, Visit>,
+}
+
+/// A process that serves at an address.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Where.
+    pub address: Address,
     /// Nobody can connect before this moment, and nothing runs.
     pub down_until: Instant,
     /// Nothing runs before this moment.
     pub frozen_until: Instant,
-    /// The most sessions that were logged in at once.
-    pub sessions_high: usize,
-    sessions: BTreeMap<LinkId, SessionId>,
+}
+
+impl Door {
+    /// One that is open.
+    pub fn at(address: Address) -> Self {
+        Self {
+            address,
+            down_until: Instant(0),
+            frozen_until: Instant(0),
+        }
+    }
+}
+
+/// A session, and the place of the door through which it came.
+#[derive(Clone, Copy, Debug)]
+struct Visit {
+    session: SessionId,
+    door: usize,
 }
 
 /// Something that can be done for a connection of the node.
@@ -39,21 +69,30 @@ pub enum Act {
 
 impl<Node: Serves> NodePort<Node> {
     /// A node that is up.
-    pub fn new(node: Node) -> Self {
+    pub fn new(node: Node, doors: Vec<Door>) -> Self {
         Self {
             node,
-            down_until: Instant(0),
-            frozen_until: Instant(0),
+            doors,
             sessions_high: 0,
             sessions: BTreeMap::new(),
         }
     }
 
-    /// Accepts a connection.
-    pub fn accept(&mut self, link: LinkId) {
-        let session = self.node.accept();
-        self.sessions.insert(link, session);
+    /// Accepts a connection at a door.
+    pub fn accept(&mut self, link: LinkId, door: usize) {
+        let session = self.node.accept(door);
+        self.sessions.insert(link, Visit { session, door });
         self.sessions_high = self.sessions_high.max(self.node.sessions_open());
+    }
+
+    /// The door at an address.
+    pub fn door_at(&self, address: &Address) -> Option<usize> {
+        self.doors.iter().position(|door| door.address == *address)
+    }
+
+    /// The door of a link.
+    pub fn door_of(&self, link: LinkId) -> Option<usize> {
+        self.sessions.get(&link).map(|visit| visit.door)
     }
 
     /// The links of the node.
@@ -61,11 +100,12 @@ impl<Node: Serves> NodePort<Node> {
         self.sessions.keys().copied()
     }
 
-    /// How many sessions there are whose other end has not closed: a node may notice that late.
-    pub fn connections(&self, network: &Network) -> usize {
-        let is_counted = |(link, id): (&LinkId, &SessionId)| {
-            let standing = self.node.standing(*id, Instant(0));
-            network.is_held(*link, End::Near) && standing.is_some_and(|it| it.is_counted)
+    /// How many sessions a door has whose other end has not closed: a node may notice that late.
+    pub fn connections(&self, network: &Network, door: usize) -> usize {
+        let is_counted = |(link, visit): (&LinkId, &Visit)| {
+            let standing = self.node.standing(visit.session, Instant(0));
+            let is_held = visit.door == door && network.is_held(*link, End::Near);
+            is_held && standing.is_some_and(|it| it.is_counted)
         };
         self.sessions
             .iter()
@@ -75,14 +115,14 @@ impl<Node: Serves> NodePort<Node> {
 
     /// The session of a link.
     pub fn session_of(&self, link: LinkId) -> Option<SessionId> {
-        self.sessions.get(&link).copied()
+        self.sessions.get(&link).map(|visit| visit.session)
     }
 
     /// Everything that can be done now.
     pub fn acts(&self, now: Instant, network: &Network) -> Vec<(LinkId, Act)> {
         let mut acts = Vec::new();
-        for (&link, &id) in &self.sessions {
-            let Some(standing) = self.node.standing(id, now) else {
+        for (&link, visit) in &self.sessions {
+            let Some(standing) = self.node.standing(visit.session, now) else {
                 continue;
             };
             let readable = network.readable(now, link, End::Far);
@@ -93,7 +133,7 @@ impl<Node: Serves> NodePort<Node> {
             if readable.bytes > 0 && !standing.has_ended {
                 acts.push((link, Act::Read));
             }
-            if standing.is_ready && self.frozen_until <= now {
+            if standing.is_ready && self.doors[visit.door].frozen_until <= now {
                 acts.push((link, Act::Step));
             } else if is_lost && is_waiting {
                 acts.push((link, Act::Close));
@@ -110,8 +150,9 @@ impl<Node: Serves> NodePort<Node> {
     /// When something may become possible without bytes arriving.
     pub fn next_time(&self, now: Instant) -> Option<Instant> {
         let own = self.node.next_time(now);
-        let thaw = [self.frozen_until, self.down_until];
-        let thaw = thaw.into_iter().filter(|time| *time > now);
+        let doors = self.doors.iter();
+        let thaw = doors.flat_map(|door| [door.frozen_until, door.down_until]);
+        let thaw = thaw.filter(|time| *time > now);
         thaw.chain(own).min()
     }
 
@@ -156,18 +197,28 @@ impl<Node: Serves> NodePort<Node> {
         network.vanish(now, link, End::Far);
     }
 
-    /// The node dies.
-    pub fn crash(&mut self, now: Instant, network: &mut Network, until: Instant) {
-        let links: Vec<LinkId> = self.links().collect();
+    /// A door's process dies.
+    pub fn crash(&mut self, now: Instant, network: &mut Network, door: usize, until: Instant) {
+        let sessions = self.sessions.iter();
+        let links = sessions.filter(|(_, visit)| visit.door == door);
+        let links: Vec<LinkId> = links.map(|(link, _)| *link).collect();
         links
             .into_iter()
             .for_each(|link| self.kill(now, network, link));
-        self.down_until = until;
+        self.doors[door].down_until = until;
+    }
+
+    /// Everything is up and runs again.
+    pub fn heal(&mut self, now: Instant) {
+        for door in &mut self.doors {
+            door.down_until = now;
+            door.frozen_until = now;
+        }
     }
 
     fn drop_link(&mut self, link: LinkId) {
-        if let Some(session) = self.sessions.remove(&link) {
-            self.node.remove(session);
+        if let Some(visit) = self.sessions.remove(&link) {
+            self.node.remove(visit.session);
         }
     }
 }

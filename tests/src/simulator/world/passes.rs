@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use manifold_core::event::Message;
+use manifold_core::event::{Address, Message};
 use manifold_core::ids::ShardId;
 use manifold_core::permits::Permits;
 use manifold_core::shard::Shard;
@@ -102,7 +102,7 @@ impl SimShard {
         now: Instant,
         network: &mut Network,
         trace: &mut Trace,
-        mut dial: impl FnMut(&mut Network) -> Dialled,
+        mut dial: impl FnMut(&mut Network, &Address) -> Dialled,
     ) -> Option<String> {
         let place = self.driver.shard.0;
         let mut count = 0;
@@ -115,8 +115,7 @@ impl SimShard {
             }
             let text = describe(&operation);
             trace.note(now, text.as_bytes(), || format!("shard {place} -> {text}"));
-            self.driver
-                .apply(now, operation, network, |network, _| dial(network));
+            self.driver.apply(now, operation, network, &mut dial);
         }
         self.driver.end_pass(now, network);
         checker::check_understood(self.shard.stats())
@@ -137,9 +136,12 @@ impl World {
         let sim = &mut self.shards[place];
         sim.take_events(now, &mut self.network, &mut self.trace);
         let (port, prng) = (&mut self.port, &mut self.prng);
-        let found = sim.carry_out(now, &mut self.network, &mut self.trace, |network| {
-            dial(port, network, prng, now, patience, faults)
-        });
+        let found = sim.carry_out(
+            now,
+            &mut self.network,
+            &mut self.trace,
+            |network, address| dial(port, address, network, prng, now, patience, faults),
+        );
         let depth = sim.driver.depth();
         let found = found.or_else(|| checker::check_depth(depth, &self.options.limits));
         self.violation = self.violation.take().or(found);

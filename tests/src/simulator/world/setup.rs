@@ -15,7 +15,7 @@ use manifold_core::time::Instant;
 use manifold_core::topology::{Protocol, Service, Target};
 
 use super::World;
-use super::nodes::NodePort;
+use super::nodes::{Door, NodePort};
 use super::options::{Between, CLIENT, Faults, NODE, Options, draw_habits};
 use super::passes::SimShard;
 use crate::simulator::Setup;
@@ -61,7 +61,7 @@ impl World {
             seed,
             now: Instant(0),
             network,
-            port: NodePort::new(node),
+            port: NodePort::new(node, vec![Door::at(node_address())]),
             shards,
             clients,
             cancels: Vec::new(),
@@ -97,10 +97,10 @@ impl World {
     /// Opens a link to whoever listens for clients; `None` while nobody does.
     pub(super) fn open_link(&mut self) -> Option<LinkId> {
         match self.options.between {
-            Between::Nothing if self.port.down_until > self.now => None,
+            Between::Nothing if self.port.doors[0].down_until > self.now => None,
             Between::Nothing => {
                 let link = self.network.open([CLIENT, NODE]);
-                self.port.accept(link);
+                self.port.accept(link, 0);
                 Some(link)
             }
             Between::Shards(_) => {
@@ -113,9 +113,15 @@ impl World {
     }
 }
 
-/// Opens a link from a shard to the node.
+/// Where the only node of a service is.
+pub(in crate::simulator) fn node_address() -> Address {
+    Address::Unix(Arc::from("/node"))
+}
+
+/// Opens a link from a shard to the node at an address.
 pub(in crate::simulator) fn dial<Node: Serves>(
     port: &mut NodePort<Node>,
+    address: &Address,
     network: &mut Network,
     prng: &mut Prng,
     now: Instant,
@@ -123,9 +129,12 @@ pub(in crate::simulator) fn dial<Node: Serves>(
     faults: Faults,
 ) -> Dialled {
     let time = Duration::from_micros(prng.between(1, 2_000));
-    if port.down_until > now {
+    let Some(door) = port
+        .door_at(address)
+        .filter(|it| port.doors[*it].down_until <= now)
+    else {
         return (Err(Failure::Refused), time);
-    }
+    };
     if prng.chance(faults.refuse) {
         let slow = Duration::from_millis(prng.between(1, 500));
         return (
@@ -138,7 +147,7 @@ pub(in crate::simulator) fn dial<Node: Serves>(
         return (Err(Failure::TimedOut), upstream.unacked);
     }
     let link = network.open([upstream, NODE]);
-    port.accept(link);
+    port.accept(link, door);
     (Ok(link), time)
 }
 
@@ -221,7 +230,7 @@ impl Options {
 
 /// Shards that know one service.
 pub(in crate::simulator) fn new_shards(seed: u64, plan: Plan, prng: &mut Prng) -> Vec<SimShard> {
-    let address = Address::Unix(Arc::from("/node"));
+    let address = node_address();
     let all_permits = Permits::new(plan.connections_max);
     let mut ledgers: Vec<_> = (1..plan.count)
         .map(|_| Arc::new(all_permits.share()))

@@ -30,7 +30,7 @@ impl World {
 
     fn check_bounds(&self) -> Option<String> {
         let connections_max = self.options.connections_max;
-        let connections = self.port.connections(&self.network);
+        let connections = self.port.connections(&self.network, 0);
         let drivers = self.shards.iter().map(|sim| &sim.driver);
         let links: usize = drivers.clone().map(Driver::links_to_node).sum();
         // There are no cancels: every link is a connection.

@@ -81,6 +81,7 @@ impl World {
         self.trace.note(now, &[fault as u8], || {
             format!("fault {fault:?} on {link:?}")
         });
+        let door = self.port.door_of(link).unwrap_or(0);
         match fault {
             Fault::Clog => self.network.clog(link, now, now + length),
             Fault::Terminate => {
@@ -90,8 +91,8 @@ impl World {
                 }
             }
             Fault::Kill | Fault::Reset => self.kill_amid(link),
-            Fault::Restart => self.restart(links, length),
-            Fault::Freeze => self.port.frozen_until = now + length,
+            Fault::Restart => self.restart(door, length),
+            Fault::Freeze => self.port.doors[door].frozen_until = now + length,
             Fault::Silence => self.silence(link),
             Fault::Swizzle => self.swizzle(links),
             Fault::Busy => self.port.node.moods.busy_until = now + length,
@@ -107,12 +108,15 @@ impl World {
     }
 
     /// The node dies, keeps its data, and is not what it was for a while.
-    fn restart(&mut self, links: Vec<LinkId>, length: Duration) {
+    fn restart(&mut self, door: usize, length: Duration) {
         let now = self.now;
-        links
-            .into_iter()
+        let links = self.port.links();
+        let lost: Vec<_> = links
+            .filter(|link| self.port.door_of(*link) == Some(door))
+            .collect();
+        lost.into_iter()
             .for_each(|link| self.lose(link, REPLACED_WITHIN));
-        self.port.crash(now, &mut self.network, now + length);
+        self.port.crash(now, &mut self.network, door, now + length);
         let grudges = self.options.grudges;
         let mut up_to =
             |most: Duration| Duration::from_nanos(self.prng.between(0, most.as_nanos() as u64));
