@@ -8,6 +8,8 @@
 pub enum Bug {
     /// A cancel is believed whatever secret it shows.
     BelieveCancel,
+    /// A node of a cluster is not told that it may have a key already.
+    ForgetAsking,
     /// The requests of a client that goes are taken out of the pipe, though their replies will
     /// come.
     ForgetDiscard,
@@ -29,6 +31,8 @@ pub enum Bug {
     ReuseSlotWithoutGeneration,
     /// A write whose outcome is unknown is run again.
     RetryWrite,
+    /// What a node of a cluster has sent away is overtaken by what its session sends next.
+    OvertakeStray,
     /// The requests of a transaction are sent one by one among those of others.
     SplitUnit,
     /// A reply goes to whoever asked next.
@@ -37,8 +41,9 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::BelieveCancel,
+        Self::ForgetAsking,
         Self::ForgetDiscard,
         Self::ForgetFence,
         Self::ForgetReset,
@@ -46,6 +51,7 @@ impl Bug {
         Self::ForgetSilent,
         Self::ForgetSwitch,
         Self::ForgetTopic,
+        Self::OvertakeStray,
         Self::ReuseSlotWithoutGeneration,
         Self::RetryWrite,
         Self::ShareLease,

@@ -290,6 +290,7 @@ impl Redis {
         }
         self.start_ticking(reach);
         self.end_long_waits(reach);
+        self.end_lost_hubs(reach);
         self.end_long_resends(reach);
         self.end_stalled(reach);
         self.end_inquiries(reach);

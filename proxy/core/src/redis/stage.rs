@@ -281,6 +281,12 @@ impl Stage {
         self.upstreams.len()
     }
 
+    /// Connections to the node on a port.
+    pub fn connections_at(&self, port: u16) -> usize {
+        let open = self.upstreams.iter().filter(|side| side.conn.is_some());
+        open.filter(|side| side.port == port).count()
+    }
+
     /// On how many connections the node was asked for a value.
     pub fn lanes(&self) -> usize {
         let is_asked = |side: &&Side| side.got.windows(5).any(|part| part == b"\nGET\r");

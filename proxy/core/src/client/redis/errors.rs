@@ -95,11 +95,11 @@ pub(crate) fn refused(service: &str, command: &str) -> Vec<u8> {
     ))
 }
 
-/// A subscription takes an upstream of its own, and there is only one.
-pub(crate) fn no_room_to_subscribe(service: &str) -> Vec<u8> {
+/// A subscription takes an upstream of its own, and there are too few.
+pub(crate) fn no_room_to_subscribe(service: &str, connections_max: u32, needed: u32) -> Vec<u8> {
     error(&format!(
-        "service \"{service}\": connections_max is 1, and a subscription needs a connection beside \
-         the one for commands; set connections_max to 2 or more"
+        "service \"{service}\": connections_max is {connections_max}, and a subscription needs a \
+         connection beside those for commands; set connections_max to {needed} or more"
     ))
 }
 
@@ -180,8 +180,9 @@ pub(crate) const CROSSSLOT: &[u8] = b"-CROSSSLOT Keys in request don't hash to t
 /// What a node says where nobody has a slot.
 pub(crate) const SLOT_NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
 
-/// The slot of a key went to another node while a transaction was queued.
-pub(crate) const MOVED_IN_MULTI: &[u8] =
+/// The slot of a key went to another node while a transaction was queued, or while requests that
+/// came later were run.
+pub(crate) const MOVED_AMID: &[u8] =
     b"-TRYAGAIN The slot of this key is on its way to another node\r\n";
 
 /// A cursor does not leave room for the node that it is of.
@@ -205,6 +206,10 @@ pub(crate) fn malformed(what: Malformed) -> Vec<u8> {
 
 /// Nothing is to be had without a password, in a node's words.
 pub(crate) const LOCKED: &[u8] = b"-NOAUTH Authentication required.\r\n";
+
+/// What EXEC is told then.
+pub(crate) const LOCKED_EXEC: &[u8] =
+    b"-EXECABORT Transaction discarded because of: NOAUTH Authentication required.\r\n";
 
 /// The wrong count of words, in a node's words.
 pub(crate) fn arity(command: &str) -> Vec<u8> {

@@ -20,6 +20,7 @@ use crate::client::redis::spread::{Part, PartKind};
 use crate::client::redis::subscribe::Change;
 use crate::client::redis::{Waiting, errors};
 use crate::ids::{ClientId, ServiceId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::Effect;
@@ -178,7 +179,13 @@ impl Redis {
         }
         if self.nodes[service.index()].lock == Some(true) && self.key_of(id).login.is_none() {
             let found = self.next_len(id)?;
-            self.answer(reach, id, found, errors::LOCKED);
+            let request = &self.clients[id].input.unparsed()[..found];
+            let name = Arguments::of(request).next().unwrap_or_default();
+            let text = match name.eq_ignore_ascii_case(b"exec") {
+                true => errors::LOCKED_EXEC,
+                false => errors::LOCKED,
+            };
+            self.answer(reach, id, found, text);
             return Some(Turn::Next);
         }
         self.clients[id].wait_for(Waiting::Map, reach.now);
@@ -264,6 +271,7 @@ impl Redis {
             || spread.epoch != map.epoch
             || spread.out > 0
                 && slots.any(|slot| map.is_moving(slot) || spread.wide.contains(&slot));
+        let is_early = is_early && !reach.planted.is(Bug::OvertakeStray);
         if is_early || is_full {
             client.waiting = Waiting::Itself;
         }
@@ -347,6 +355,7 @@ impl Redis {
             tries: 0,
             began: reach.now,
             verdict: None,
+            refusal: None,
             kept: Vec::new(),
         };
         client.input.advance(len);
@@ -381,6 +390,7 @@ impl Redis {
             tries: 0,
             began: reach.now,
             verdict: None,
+            refusal: None,
             kept: Vec::new(),
         }
     }
@@ -500,6 +510,7 @@ impl Redis {
                 is_wide: errand.is_wide,
                 verdict: None,
                 kept: Vec::new(),
+                refusal: None,
                 ..whole
             };
             self.note_wide(id, &part);

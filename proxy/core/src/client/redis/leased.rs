@@ -9,8 +9,10 @@ use manifold_protocols::redis::resp::request::Arguments;
 
 use crate::client::redis::judge::{Alone, Need, judge};
 use crate::client::redis::pump::Turn;
+use crate::client::redis::spread::PartKind;
 use crate::client::redis::subscribe::Change;
 use crate::client::redis::telling::{TALES_MAX, Tale};
+use crate::client::redis::transact::len_of;
 use crate::client::redis::{Client, Lease, Waiting};
 use crate::ids::{ClientId, UpstreamId};
 use crate::reach::Reach;
@@ -37,6 +39,12 @@ impl Redis {
         if client.has_to_wait(&lease, need) {
             self.clients[id].waiting = Waiting::Itself;
             return Turn::Wait;
+        }
+        if let Some(PartKind::Unit { replies, .. }) = client.part_at_hand().map(|part| part.kind) {
+            // It follows another one, and is one piece here, too.
+            let len = len_of(client.input.unparsed(), replies);
+            self.send(reach, id, lease.upstream, len, replies, Effect::Unit);
+            return Turn::Next;
         }
         if !lease.is_in_transaction()
             && let Some(hub) = self.hub_of_own_message(id, len)

@@ -14,6 +14,7 @@ pub mod aim;
 pub mod deliver;
 pub mod errors;
 pub mod fan;
+pub mod follow;
 pub mod gather;
 pub mod judge;
 pub mod leased;

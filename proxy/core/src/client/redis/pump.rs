@@ -181,6 +181,49 @@ impl Redis {
         }
     }
 
+    /// Whoever waits gets this as the answer to its next request.
+    pub(crate) fn answer_next(&mut self, reach: &mut Reach<'_>, id: ClientId, reply: &[u8]) {
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
+        let waiting = core::mem::replace(&mut client.waiting, Waiting::No);
+        let found = client
+            .finder
+            .find(client.input.unparsed(), self.bulk_bytes_max);
+        match found {
+            Ok(Found::Whole { len, .. }) => match self.unit_at_hand(reach, id) {
+                // Without its MULTI, the rest would run one by one.
+                Some((len, replies)) => self.answer(reach, id, len, &reply.repeat(replies)),
+                None => self.answer(reach, id, len, reply),
+            },
+            Ok(Found::Part { .. }) if waiting == Waiting::Lease => {
+                self.answer_beginning(reach, id, reply)
+            }
+            _ => {}
+        }
+        self.clients_to_pump.push_back(id);
+    }
+
+    /// How long the transaction is that a client's input begins with, if all of it is there, and
+    /// how many replies it has.
+    fn unit_at_hand(&self, reach: &Reach<'_>, id: ClientId) -> Option<(usize, usize)> {
+        let client = &self.clients[id];
+        let unparsed = client.input.unparsed();
+        if client.branch.is_some() {
+            let PartKind::Unit { replies, .. } = client.part_at_hand()?.kind else {
+                return None;
+            };
+            return Some((len_of(unparsed, replies), replies as usize));
+        }
+        let table = &self.nodes[client.service.index()].table;
+        let is_admin = reach.service(client.service).is_admin;
+        let name = Arguments::of(unparsed).next()?;
+        let is_multi = name.eq_ignore_ascii_case(b"multi");
+        let unit =
+            is_multi.then(|| find_unit(table, unparsed, self.bulk_bytes_max, is_admin))??;
+        Some((unit.len, unit.replies as usize))
+    }
+
     /// Ends the connection at once, as the node does: who speaks like this gets no answers.
     pub(crate) fn hang_up(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
         self.drop_client(reach, id);

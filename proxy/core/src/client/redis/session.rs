@@ -9,7 +9,7 @@ use std::rc::Rc;
 use manifold_protocols::redis::command::{ClientCommand, SessionCommand};
 use manifold_protocols::redis::resp::inline::{write_bulk, write_request};
 use manifold_protocols::redis::resp::number;
-use manifold_protocols::redis::resp::request::{Arguments, Found};
+use manifold_protocols::redis::resp::request::Arguments;
 
 use crate::client::redis::others::Inquiry;
 use crate::client::redis::pump::Turn;
@@ -143,7 +143,7 @@ impl Redis {
     }
 
     /// The next request is looked at when the session's pool has an upstream.
-    fn await_lane(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+    pub(crate) fn await_lane(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
         let client = &mut self.clients[id];
         client.wait_for(Waiting::Lane(Lane::Fast), reach.now);
         let pool = client.pool;
@@ -477,25 +477,6 @@ impl Redis {
     /// What a session has in common with others.
     pub(crate) fn key_of(&self, id: ClientId) -> &Key {
         &self.pools[self.clients[id].pool].key
-    }
-
-    /// Whoever waits gets this as the answer to its next request.
-    pub(crate) fn answer_next(&mut self, reach: &mut Reach<'_>, id: ClientId, reply: &[u8]) {
-        let Some(client) = self.clients.get_mut(id) else {
-            return;
-        };
-        let waiting = core::mem::replace(&mut client.waiting, Waiting::No);
-        let found = client
-            .finder
-            .find(client.input.unparsed(), self.bulk_bytes_max);
-        match found {
-            Ok(Found::Whole { len, .. }) => self.answer(reach, id, len, reply),
-            Ok(Found::Part { .. }) if waiting == Waiting::Lease => {
-                self.answer_beginning(reach, id, reply)
-            }
-            _ => {}
-        }
-        self.clients_to_pump.push_back(id);
     }
 }
 

@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use manifold_protocols::redis::cluster::Refusal;
-
+use crate::client::redis::Client;
+use crate::client::redis::follow::refusal_in;
 use crate::client::redis::gather::Gather;
-use crate::client::redis::{Client, errors};
 use crate::ids::{ClientId, ServiceId, UpstreamId};
+use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::time::Instant;
@@ -30,6 +30,8 @@ pub struct Spread {
     pub out: u32,
     /// Parts of them that a node has sent away and that have not landed.
     pub strays: u32,
+    /// How many of them wait until they are sent again.
+    pub delayed: u32,
     /// Slots of parts with several keys that are out, one for each.
     pub wide: Vec<u16>,
     /// The map by which all of them were sent.
@@ -87,6 +89,8 @@ pub struct Part {
     pub began: Instant,
     /// What to do instead of answering it.
     pub verdict: Option<Verdict>,
+    /// What its node said against it, should it be too late to ask again.
+    pub refusal: Option<Box<[u8]>>,
     /// What has come of a reply that has to be seen whole.
     pub kept: Vec<u8>,
 }
@@ -122,12 +126,6 @@ pub enum Verdict {
     Lost,
 }
 
-/// Nodes that may send a part on to each other before it has to wait in between.
-const HOPS_MAX: u8 = 5;
-
-/// How often a part is sent again that its node refuses because some of its keys are on their way.
-const TRIES_MAX: u8 = 16;
-
 impl Spread {
     /// Whether nothing of it is at any node.
     pub fn is_settled(&self) -> bool {
@@ -156,7 +154,7 @@ impl Client {
 }
 
 impl Redis {
-    /// Gives a part to the branch of its session at a node.
+    /// Gives a part to the branch of its session at a node, in the order of the session's requests.
     pub(crate) fn dispatch(
         &mut self,
         reach: &mut Reach<'_>,
@@ -165,6 +163,23 @@ impl Redis {
         node: ServiceId,
     ) {
         let id = self.branch_at(reach, front, node);
+        let is_early = |later: &Part| is_before(part.number, later.number);
+        let branch = &self.clients[id];
+        let parts = &branch.branch.as_ref().expect("it is a branch").parts;
+        if branch.passing.is_some() || !parts.back().is_some_and(is_early) {
+            return self.append_part(reach, id, part);
+        }
+        // It was sent before, and comes back: what has not been sent waits behind it.
+        let mut parts = self.take_unsent(id);
+        let place = parts.partition_point(|it| !is_before(part.number, it.number));
+        parts.insert(place, part);
+        for part in parts {
+            self.append_part(reach, id, part);
+        }
+    }
+
+    fn append_part(&mut self, reach: &mut Reach<'_>, id: ClientId, part: Part) {
+        let front = self.front_of(id);
         let mut scratch = core::mem::take(&mut self.scratch);
         let session = &self.clients[front];
         let is_leaving = session.is_leaving;
@@ -262,7 +277,7 @@ impl Redis {
     /// Says whatever has to be said to a node right before a branch's next request.
     pub(crate) fn announce_part(&mut self, reach: &mut Reach<'_>, id: ClientId, to: UpstreamId) {
         let part = self.clients[id].part_at_hand();
-        if part.is_some_and(|part| part.is_asking) {
+        if part.is_some_and(|part| part.is_asking) && !reach.planted.is(Bug::ForgetAsking) {
             self.ask(reach, to, Own::Asking, &[b"ASKING"]);
         }
     }
@@ -292,7 +307,7 @@ impl Redis {
                 let number = part.number;
                 self.deliver_for(reach, front, number, piece, lease);
             }
-            PartKind::Unit { .. } if is_run => {
+            PartKind::Unit { .. } if is_run && refusal_in(&part.kept).is_none() => {
                 // Nothing can be sent away any more, and what comes may be long.
                 part.kind = PartKind::Whole;
                 let (mut kept, number) = (core::mem::take(&mut part.kept), part.number);
@@ -310,89 +325,6 @@ impl Redis {
                 }
             }
         }
-    }
-
-    /// The node's reply to a branch's request is an error: whether that is the client's business.
-    /// If not, the verdict is noted and the reply goes nowhere.
-    pub(crate) fn is_sent_away(
-        &mut self,
-        reach: &mut Reach<'_>,
-        id: ClientId,
-        reply: &mut Vec<u8>,
-        from: UpstreamId,
-    ) -> bool {
-        let client = &self.clients[id];
-        let Some(part) = client.branch.as_ref().and_then(|it| it.parts.front()) else {
-            return false;
-        };
-        if matches!(part.kind, PartKind::Unit { .. } | PartKind::Own) {
-            return false;
-        }
-        let lease = client.lease;
-        let (is_bound, slot) = (part.node.is_some(), part.slot);
-        let is_scripted = part.is_scripted;
-        let Some(verdict) = self.verdict_on(reach, id, reply, from, is_scripted) else {
-            return false;
-        };
-        if lease.is_some_and(|lease| lease.is_queueing || lease.is_multi) {
-            // What has been queued before is there, and not where this belongs.
-            reply.clear();
-            reply.extend_from_slice(errors::MOVED_IN_MULTI);
-            return false;
-        }
-        if is_bound && slot.is_none() && !matches!(verdict, Verdict::Later(_)) {
-            return false;
-        }
-        let branch = self.clients[id].branch.as_mut().expect("it is a branch");
-        let part = branch.parts.front_mut().expect("it is still there");
-        part.verdict = Some(verdict);
-        true
-    }
-
-    /// What follows from an error, and for the map.
-    fn verdict_on(
-        &mut self,
-        reach: &mut Reach<'_>,
-        id: ClientId,
-        reply: &[u8],
-        from: UpstreamId,
-        is_scripted: bool,
-    ) -> Option<Verdict> {
-        let cluster = self.cluster_of(self.clients[id].service)?;
-        let later = || Verdict::Later(reply.into());
-        Some(match Refusal::read(reply)? {
-            // A script may say anything. It leads nobody but itself, and only to who is known.
-            Refusal::Moved { place, .. } if is_scripted => {
-                self.doubt_map(cluster);
-                let node = self.known_node_at(cluster, place);
-                node.map_or_else(later, Verdict::Moved)
-            }
-            Refusal::Ask { place, .. } if is_scripted => {
-                let node = self.known_node_at(cluster, place);
-                node.map_or_else(later, Verdict::Ask)
-            }
-            Refusal::Moved { slot, place } => {
-                let node = self.node_at(reach, cluster, place, from);
-                self.doubt_map(cluster);
-                match node {
-                    Some(node) => {
-                        self.learn_owner(cluster, slot, node);
-                        Verdict::Moved(node)
-                    }
-                    None => later(),
-                }
-            }
-            Refusal::Ask { slot, place } => {
-                self.learn_moving(cluster, slot, reach.now);
-                let node = self.node_at(reach, cluster, place, from);
-                node.map_or_else(later, Verdict::Ask)
-            }
-            Refusal::TryAgain => later(),
-            Refusal::Down | Refusal::ReadOnly | Refusal::NotReady => {
-                self.doubt_map(cluster);
-                later()
-            }
-        })
     }
 
     /// A branch's request was lost on its way, or did nothing.
@@ -426,102 +358,10 @@ impl Redis {
         }
         match part.verdict.take() {
             Some(verdict) => self.follow(reach, front, part, verdict),
-            None => self.finish_part(reach, front, part),
-        }
-    }
-
-    /// A transaction that a node has refused as a whole, because of where its keys are, is sent
-    /// where they are.
-    fn verdict_on_unit(
-        &mut self,
-        reach: &mut Reach<'_>,
-        id: ClientId,
-        part: &Part,
-    ) -> Option<Verdict> {
-        use manifold_protocols::redis::resp::reply::Finder;
-        let mut rest = &part.kept[..];
-        let mut reason = None;
-        let mut last: &[u8] = b"";
-        while !rest.is_empty() {
-            let found = Finder::default().find(rest).ok()?;
-            (last, rest) = rest.split_at(found.len);
-            reason = reason.or(Refusal::read(last).map(|_| last));
-        }
-        let has_run = !last.starts_with(b"-EXECABORT") && Refusal::read(last).is_none();
-        let reason = reason.filter(|_| !has_run)?;
-        // Where it was said: an empty host is the one of the branch's own node.
-        let from = self.clients[id].route.map(|route| route.upstream);
-        self.verdict_on(reach, id, reason, from?, part.is_scripted)
-    }
-
-    /// A part was sent away, or lost before it ran.
-    fn follow(&mut self, reach: &mut Reach<'_>, front: ClientId, mut part: Part, verdict: Verdict) {
-        if part.is_passing {
-            return self.fail_passed(reach, front, part, verdict);
-        }
-        reach.stats.requests_retried += 1;
-        part.kept.clear();
-        part.tries = part.tries.saturating_add(1);
-        if !core::mem::replace(&mut part.is_stray, true) {
-            self.clients[front].spread().strays += 1;
-        }
-        let is_late = reach.now - part.began >= reach.limits.queue_wait_max;
-        match verdict {
-            Verdict::Later(error) if is_late || is_tired(&part, &error) => {
-                part.kept = error.into();
-                self.fail_part(reach, front, part);
+            None => {
+                self.give_up_overtaken(reach, front, part.slot, part.number);
+                self.finish_part(reach, front, part);
             }
-            _ if is_late => {
-                let cluster = self.clients[front].service;
-                let name = &reach.service(cluster).name;
-                part.kept = errors::waited_too_long(name, reach.limits.queue_wait_max);
-                self.fail_part(reach, front, part);
-            }
-            Verdict::Ask(node) if part.tries <= HOPS_MAX => {
-                part.is_asking = true;
-                self.rebind(front, &part, node);
-                self.dispatch(reach, front, part, node);
-            }
-            Verdict::Moved(node) if part.tries <= HOPS_MAX => {
-                part.is_asking = false;
-                self.rebind(front, &part, node);
-                self.dispatch(reach, front, part, node);
-            }
-            Verdict::Lost if part.tries <= HOPS_MAX => self.send_by_map(reach, front, part),
-            // Where it is to be asked for is not what the map says.
-            Verdict::Ask(node) => {
-                part.asked_of = Some(node);
-                self.delay(reach, front, part);
-            }
-            _ => self.delay(reach, front, part),
-        }
-    }
-
-    /// What makes a session stay at a node goes to another.
-    pub(crate) fn rebind(&mut self, front: ClientId, part: &Part, node: ServiceId) {
-        let spread = self.clients[front].spread();
-        if part.node.is_some() && spread.bound.is_some() {
-            spread.bound = Some(node);
-            if let Some(held) = &mut spread.held {
-                held.move_to(node);
-            }
-        }
-    }
-
-    /// Sends a part to the node that has its slot now.
-    pub(crate) fn send_by_map(&mut self, reach: &mut Reach<'_>, front: ClientId, mut part: Part) {
-        part.is_asking = false;
-        let map = self.map(self.clients[front].service);
-        let owner = match part.slot {
-            Some(slot) => map.owner(slot),
-            None => part.node.or(map.home()),
-        };
-        match owner {
-            Some(node) => {
-                self.rebind(front, &part, node);
-                self.dispatch(reach, front, part, node);
-            }
-            None => self.delay(reach, front, part),
         }
     }
 
@@ -569,9 +409,9 @@ impl Redis {
     }
 }
 
-/// Whether a node has refused something for so often that the client is told.
-fn is_tired(part: &Part, error: &[u8]) -> bool {
-    Refusal::read(error) == Some(Refusal::TryAgain) && part.tries >= TRIES_MAX
+/// Whether one request of a session comes before another.
+pub(crate) fn is_before(one: u32, other: u32) -> bool {
+    (one.wrapping_sub(other) as i32) < 0
 }
 
 impl Redis {

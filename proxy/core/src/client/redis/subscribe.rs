@@ -176,8 +176,11 @@ impl Redis {
     ) -> Turn {
         let key = self.key_of(id).clone();
         let service = reach.service(key.service);
-        if service.permits.connections_max() < 2 {
-            let text = errors::no_room_to_subscribe(&service.name);
+        // At one node, those of a cluster may be of channels and of a slot's channels.
+        let needed = if service.cluster.is_some() { 3 } else { 2 };
+        let connections_max = service.permits.connections_max();
+        if connections_max < needed {
+            let text = errors::no_room_to_subscribe(&service.name, connections_max, needed);
             self.answer(reach, id, len, &text);
             return Turn::Next;
         }

@@ -87,13 +87,23 @@ impl Redis {
         }
         let client = &self.clients[id];
         let service = client.service;
-        if self.nodes[service.index()].lock == Some(true) && self.key_of(id).login.is_none() {
-            self.answer(reach, id, asked.len, errors::LOCKED);
-            return Turn::Next;
+        if self.key_of(id).login.is_none() {
+            match self.nodes[service.index()].lock {
+                Some(true) => {
+                    self.answer(reach, id, asked.len, errors::LOCKED);
+                    return Turn::Next;
+                }
+                Some(false) => {}
+                // A node would say at once whether it has begun a transaction.
+                None => return self.await_lane(reach, id),
+            }
         }
+        let client = &self.clients[id];
         let bound = client.spread.as_ref().and_then(|spread| spread.bound);
         if let Some(node) = bound {
-            if self.has_to_wait_for_wide(id) {
+            if !self.clients[id].spread().is_settled() {
+                // What it has sent to other nodes, or will be sent to this one, comes first.
+                self.clients[id].waiting = Waiting::Itself;
                 return Turn::Wait;
             }
             // Where it watches its keys.

@@ -21,7 +21,7 @@ use crate::redis::{Node, Redis};
 use crate::time::Instant;
 use crate::topology::{Service, Target};
 use crate::upstream::redis::pool::{Lane, Pool, Post};
-use crate::upstream::redis::{Own, State};
+use crate::upstream::redis::{Own, State, Upstream};
 use crate::upstream::schedule::Connections;
 
 /// The map of one cluster as one shard knows it.
@@ -171,18 +171,27 @@ impl Redis {
     /// Where a service that is a cluster is connected to, if its map says: its home, and the others
     /// one after the other while that fails. None if those that are configured are to be asked.
     pub(crate) fn address_of_home(&self, reach: &Reach<'_>, service: ServiceId) -> Option<Address> {
+        match &reach.service(self.home_of(service)?).target {
+            Target::Address(address) => Some(address.clone()),
+            Target::Name(_) => None,
+        }
+    }
+
+    /// The node of a cluster that stands for it now.
+    fn home_of(&self, service: ServiceId) -> Option<ServiceId> {
         let node = &self.nodes[service.index()];
         let cluster = node.cluster.as_ref()?;
         let attempt = node.failures as usize % (cluster.primaries.len() + 1);
         let others = cluster.primaries.iter().map(|(_, node)| *node);
-        let mut all = cluster
-            .home
-            .into_iter()
-            .chain(others.filter(|it| Some(*it) != cluster.home));
-        match &reach.service(all.nth(attempt)?).target {
-            Target::Address(address) => Some(address.clone()),
-            Target::Name(_) => None,
-        }
+        let home = cluster.home.into_iter();
+        let mut all = home.chain(others.filter(|it| Some(*it) != cluster.home));
+        all.nth(attempt)
+    }
+
+    /// Whose permits the upstreams of a service have: those of the node that they lead to, whatever
+    /// they are for.
+    pub(crate) fn payer(&self, service: ServiceId) -> ServiceId {
+        self.home_of(service).unwrap_or(service)
     }
 
     /// The node of a cluster at an address, which may be new. An empty host is that of the upstream
@@ -323,13 +332,15 @@ impl Redis {
             return;
         }
         let ready: Vec<_> = self.upstreams_of(cluster).collect();
-        if ready.is_empty() {
-            return self.open_for_map(reach, cluster);
-        }
         let idle = ready
             .iter()
             .filter(|id| self.upstreams[**id].pipe.is_empty());
         let idle: Vec<_> = idle.copied().collect();
+        // What stands behind others' requests may come late: a new one gets the time to open.
+        let is_opened = idle.is_empty() && self.open_for_map(reach, cluster);
+        if is_opened || ready.is_empty() {
+            return;
+        }
         // One that owes nothing will answer. Not always the same: it may be the one that knows
         // least.
         let best = if idle.is_empty() { &ready } else { &idle };
@@ -390,17 +401,15 @@ impl Redis {
         self.nodes[cluster.index()].lock != Some(true) || self.pools[pool].key.login.is_some()
     }
 
-    /// Nothing is open on which the map could be asked for.
-    fn open_for_map(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
+    /// Nothing is open on which the map could be asked for at once.
+    fn open_for_map(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) -> bool {
         let is_home = |(id, pool): &(PoolId, &Pool)| {
             let is_home = pool.key.service == cluster && pool.clients > 0;
             let is_home = is_home && self.is_let_in(cluster, *id);
             is_home && pool.lanes[Lane::Fast as usize].upstreams.is_empty()
         };
         let home = self.pools.iter().find(is_home).map(|(pool, _)| pool);
-        if let Some(pool) = home {
-            self.open(reach, pool, Post::Lane(Lane::Fast));
-        }
+        home.is_some_and(|pool| self.open(reach, pool, Post::Lane(Lane::Fast)))
     }
 
     /// A node has answered who has which slots.
@@ -442,10 +451,21 @@ impl Redis {
             map.owners = owners;
             map.settle();
         }
+        self.retire_unpaid(reach, cluster);
         self.recall_all(reach, cluster);
         // A single slot may have been known to have gone before.
         self.move_topics(reach, cluster);
         self.wake_for_map(cluster);
+    }
+
+    /// What was opened before there was a map counts at no node: it ends with what it has.
+    fn retire_unpaid(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
+        let is_unpaid = |one: &Upstream| one.payer == cluster && matches!(one.post, Post::Lane(_));
+        let unpaid = self.upstreams.iter().filter(|(_, one)| is_unpaid(one));
+        for id in unpaid.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.upstreams[id].is_retiring = true;
+            self.end_if_drained(reach, id);
+        }
     }
 
     /// A node has said something else.

@@ -35,25 +35,22 @@ impl Redis {
         if reach.now < self.nodes[service.index()].retry_at {
             return false;
         }
+        let payer = self.payer(service);
         let may_open = match post {
             Post::Lane(_) => true,
-            Post::Lease => self.may_lease(reach, service),
-            Post::Hub => self.may_subscribe(reach, service),
+            Post::Lease => self.may_lease(reach, payer),
+            Post::Hub => self.may_subscribe(reach, payer),
         };
-        if !may_open {
+        if !may_open || !reach.service(payer).permits.take() {
             self.make_room(reach, pool);
-            self.set_wanting(reach, service, true);
+            self.set_wanting(reach, payer, true);
             return false;
         }
-        if !reach.service(service).permits.take() {
-            self.make_room(reach, pool);
-            self.set_wanting(reach, service, true);
-            return false;
-        }
-        let conn = reach.conns.reserve(Some(service));
-        let id = self
-            .upstreams
-            .insert(Upstream::new(conn, service, pool, post, reach.now));
+        let conn = reach.conns.reserve(Some(payer));
+        let id = self.upstreams.insert(Upstream {
+            payer,
+            ..Upstream::new(conn, service, pool, post, reach.now)
+        });
         reach.conns.set_owner(conn, Owner::RedisUpstream(id));
         let pool = &mut self.pools[pool];
         match post {
@@ -90,14 +87,10 @@ impl Redis {
 
     /// Whether a lease leaves room for the lanes that are not open yet. Where only one permit is
     /// left by subscriptions, lanes and leases take turns.
-    fn may_lease(&self, reach: &Reach<'_>, service: ServiceId) -> bool {
-        let permits = &reach.service(service).permits;
+    fn may_lease(&self, reach: &Reach<'_>, payer: ServiceId) -> bool {
+        let permits = &reach.service(payer).permits;
         let connections_max = permits.connections_max();
-        let upstreams = || {
-            self.upstreams
-                .iter()
-                .filter(|(_, it)| it.service == service)
-        };
+        let upstreams = || self.upstreams.iter().filter(|(_, it)| it.payer == payer);
         let hubs = upstreams().filter(|(_, it)| it.post == Post::Hub).count() as u32;
         let lanes = upstreams().filter(|(_, it)| matches!(it.post, Post::Lane(_)));
         let reserve = (connections_max / 8).max(2);
@@ -381,7 +374,7 @@ impl Redis {
             return;
         };
         reach.stats.upstreams -= 1;
-        reach.close_upstream(upstream.service, upstream.conn);
+        reach.close_upstream(upstream.payer, upstream.conn);
         self.pools[upstream.pool].forget(id);
         self.list_pool(upstream.pool);
     }

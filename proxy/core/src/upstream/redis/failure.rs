@@ -39,7 +39,7 @@ impl Redis {
         let given = reach.conns.given_total(upstream.conn);
         let upstream = self.upstreams.remove(id).expect("it was there just now");
         reach.stats.upstreams -= 1;
-        reach.close_upstream(service, upstream.conn);
+        reach.close_upstream(upstream.payer, upstream.conn);
         self.pools[upstream.pool].forget(id);
         if upstream.post == Post::Hub {
             self.lose_hub(reach, upstream.pool);

@@ -7,6 +7,7 @@
 //! only after its confirmation; a topic that the node holds has somebody who wants it.
 
 mod kept;
+mod lost;
 
 use std::collections::VecDeque;
 
@@ -20,6 +21,7 @@ use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::map::{FastMap, fast_map};
 use crate::reach::Reach;
 use crate::redis::Redis;
+use crate::time::Instant;
 use crate::upstream::redis::pool::{Key, Pool, Post};
 use crate::upstream::redis::{Effect, Expectation, Own, State, Whose};
 
@@ -38,6 +40,8 @@ pub struct Hub {
     refused: Vec<Ask>,
     /// It begins anew, and has been asked for everything that is wanted.
     is_renewed: bool,
+    /// Since when its subscribers have nothing that brings them messages.
+    lost_at: Option<Instant>,
 }
 
 /// A channel or a pattern.
@@ -75,6 +79,7 @@ impl Hub {
             asked: VecDeque::new(),
             refused: Vec::new(),
             is_renewed: false,
+            lost_at: None,
         }
     }
 
@@ -433,6 +438,7 @@ impl Redis {
         let (kind, is_end) = (ask.kind, ask.is_end);
         let is_over = ask.confirmed == ask.sent.len();
         if !is_end {
+            hub.lost_at = None;
             hub.topic_or_new(kind, name).is_held = true;
             self.count_topic(reach, pool, kind, name);
         }
@@ -533,6 +539,7 @@ impl Redis {
     pub(crate) fn lose_hub(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
         let hub = self.hub(pool);
         hub.is_renewed = false;
+        hub.lost_at = hub.lost_at.or(Some(reach.now));
         let mut asked = core::mem::take(&mut hub.refused);
         asked.extend(core::mem::take(&mut hub.asked));
         let names = self.hold_nothing(reach, pool);

@@ -40,6 +40,8 @@ pub struct Upstream {
     pub conn: ConnId,
     /// The service of its node.
     pub service: ServiceId,
+    /// Whose permit it has: its service's, or that of the node which plays the home of a cluster.
+    pub payer: ServiceId,
     /// What it is logged in as, and where.
     pub pool: PoolId,
     /// What it is used for there.
@@ -224,6 +226,7 @@ impl Upstream {
         Self {
             conn,
             service,
+            payer: service,
             pool,
             post,
             address: None,

@@ -349,7 +349,12 @@ impl Redis {
         if pool.lanes[Lane::Fast as usize].upstreams.is_empty() {
             self.open(reach, id, Post::Lane(Lane::Fast));
         }
-        let permits = &reach.service(self.pools[id].key.service).permits;
+        let payer = self.payer(self.pools[id].key.service);
+        if reach.service(payer).cluster.is_some() {
+            // It asks for the map, and goes when it knows it.
+            return;
+        }
+        let permits = &reach.service(payer).permits;
         if !has_leases && permits.free() > permits.connections_max() / 2 {
             self.open(reach, id, Post::Lease);
         }
@@ -380,7 +385,9 @@ impl Redis {
     }
 
     pub(crate) fn has_permits_to_spare(&self, reach: &Reach<'_>, id: PoolId) -> bool {
-        let permits = &reach.service(self.pools[id].key.service).permits;
+        let permits = &reach
+            .service(self.payer(self.pools[id].key.service))
+            .permits;
         permits.free() > permits.connections_max() / 4
     }
 

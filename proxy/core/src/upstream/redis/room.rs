@@ -28,25 +28,25 @@ impl Redis {
     }
 
     /// Whether a hub leaves an upstream for commands.
-    pub(crate) fn may_subscribe(&self, reach: &Reach<'_>, service: ServiceId) -> bool {
+    pub(crate) fn may_subscribe(&self, reach: &Reach<'_>, payer: ServiceId) -> bool {
         let mut upstreams = self.upstreams.iter();
         let has_lane =
-            upstreams.any(|(_, one)| one.service == service && matches!(one.post, Post::Lane(_)));
-        reach.service(service).permits.free() > u32::from(!has_lane)
+            upstreams.any(|(_, one)| one.payer == payer && matches!(one.post, Post::Lane(_)));
+        reach.service(payer).permits.free() > u32::from(!has_lane)
     }
 
     /// Makes an upstream end so that this pool gets its permit.
     pub(crate) fn make_room(&mut self, reach: &mut Reach<'_>, pool: PoolId) {
-        let service = self.pools[pool].key.service;
-        if reach.connections[service.index()].closing > 0 {
+        let payer = self.payer(self.pools[pool].key.service);
+        if reach.connections[payer.index()].closing > 0 {
             return;
         }
-        let of_service = |(_, upstream): &(UpstreamId, &Upstream)| upstream.service == service;
+        let of_service = |(_, upstream): &(UpstreamId, &Upstream)| upstream.payer == payer;
         let all = || self.upstreams.iter().filter(of_service);
         if all().any(|(_, upstream)| upstream.is_retiring) {
             return;
         }
-        if let Some(id) = self.idle_longest(service) {
+        if let Some(id) = self.idle_longest(payer) {
             return self.close_upstream(reach, id);
         }
         let oldest = all()
@@ -61,10 +61,10 @@ impl Redis {
     }
 
     /// Of the upstreams that nobody uses or waits for, the one that has been so for longest.
-    fn idle_longest(&self, service: ServiceId) -> Option<UpstreamId> {
+    fn idle_longest(&self, payer: ServiceId) -> Option<UpstreamId> {
         let upstreams = self.upstreams.iter();
         let idle = upstreams.filter(|(id, upstream)| {
-            upstream.service == service && self.may_close(*id) && !self.is_wanted(upstream)
+            upstream.payer == payer && self.may_close(*id) && !self.is_wanted(upstream)
         });
         idle.min_by_key(|(_, upstream)| upstream.since)
             .map(|(id, _)| id)
@@ -94,14 +94,14 @@ impl Redis {
 
     /// Whether a lease that ends in a pool is more urgent elsewhere, and there is no other permit.
     pub(crate) fn is_needed_elsewhere(&self, reach: &Reach<'_>, pool: PoolId) -> bool {
-        let service = self.pools[pool].key.service;
-        if reach.service(service).permits.free() > 0 {
+        let payer = self.payer(self.pools[pool].key.service);
+        if reach.service(payer).permits.free() > 0 {
             return false;
         }
         let here = self.longest_wait(pool);
         let others = self.pools.iter().filter(|(id, _)| *id != pool);
         others
-            .filter(|(_, other)| other.key.service == service && other.is_wanting())
+            .filter(|(_, other)| self.payer(other.key.service) == payer && other.is_wanting())
             .any(|(id, _)| self.longest_wait(id) < here)
     }
 
@@ -131,7 +131,7 @@ impl Redis {
     /// Nobody here waits for a permit any more, or another shard does: an upstream is given up that
     /// is idle here, or of which this shard has more than its share.
     pub(crate) fn share_permits(&mut self, reach: &mut Reach<'_>, service: ServiceId) {
-        let here = |pool: &Pool| pool.key.service == service && pool.is_wanting();
+        let here = |pool: &Pool| self.payer(pool.key.service) == service && pool.is_wanting();
         let is_wanting = self.pools.iter().any(|(_, pool)| here(pool));
         if !is_wanting {
             self.set_wanting(reach, service, false);
@@ -145,7 +145,7 @@ impl Redis {
         if is_wanting && !has_more {
             return;
         }
-        let of_service = |(_, upstream): &(UpstreamId, &Upstream)| upstream.service == service;
+        let of_service = |(_, upstream): &(UpstreamId, &Upstream)| upstream.payer == service;
         let all = || self.upstreams.iter().filter(of_service);
         if let Some(id) = self.idle_longest(service) {
             return self.close_upstream(reach, id);
@@ -165,7 +165,8 @@ impl Redis {
     /// Permits may have come back.
     pub(crate) fn list_pools_of(&mut self, service: ServiceId) {
         let pools = self.pools.iter();
-        let wanting = pools.filter(|(_, pool)| pool.key.service == service && pool.is_wanting());
+        let of_service = |pool: &Pool| self.payer(pool.key.service) == service;
+        let wanting = pools.filter(|(_, pool)| of_service(pool) && pool.is_wanting());
         let mut wanting: Vec<_> = wanting.map(|(id, _)| (self.longest_wait(id), id)).collect();
         // The last one listed is the first one served.
         wanting.sort_unstable_by_key(|one| Reverse(one.0));

@@ -246,6 +246,109 @@ fn sends_a_transaction_whose_slot_has_moved_as_a_whole() {
 }
 
 #[test]
+fn sends_a_discarded_transaction_whose_slot_has_moved_as_a_whole() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send_raw(client, "*1 $5 MULTI *3 $3 SET $1 b $1 1 *1 $7 DISCARD");
+    assert_eq!(stage.asked_at(7001), "MULTI; SET b 1; DISCARD");
+    stage.say_at(7001, "+OK");
+    stage.refuse_at(7001, "MOVED 3300 127.0.0.1:7002");
+    stage.say_at(7001, "+OK");
+    assert_eq!(stage.heard(client), "");
+    assert_eq!(stage.asked_at(7002), "MULTI; SET b 1; DISCARD");
+    stage.say_at(7002, "+OK +QUEUED +OK");
+    assert_eq!(stage.heard(client), "+OK +QUEUED +OK");
+}
+
+#[test]
+fn sends_a_transaction_as_one_piece_behind_one_in_pieces() {
+    let mut stage = stage();
+    let client = stage.client();
+    assert_eq!(stage.ask(client, "MULTI"), "+OK");
+    stage.send(client, "SET b 1");
+    stage.say_at(7001, "+OK");
+    assert_eq!(stage.asked_at(7001), "MULTI; SET b 1");
+    stage.say_at(7001, "+QUEUED");
+    stage.send_raw(
+        client,
+        "*1 $4 EXEC *1 $5 MULTI *3 $3 SET $1 b $1 2 *1 $4 EXEC",
+    );
+    assert_eq!(stage.asked_at(7001), "EXEC; MULTI; SET b 2; EXEC");
+    stage.say_at(7001, "*1 +OK +OK +QUEUED");
+    stage.say_at(7001, "*1 +OK");
+    assert_eq!(stage.heard(client), "+QUEUED *1 +OK +OK +QUEUED *1 +OK");
+}
+
+#[test]
+fn begins_a_transaction_only_when_what_was_asked_before_has_landed() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "WATCH b");
+    stage.asked_at(7001);
+    stage.refuse_at(7001, "ASK 3300 127.0.0.1:7002");
+    assert_eq!(stage.asked_at(7002), "ASKING; WATCH b");
+    stage.say_at(7002, "+OK +OK");
+    stage.send(client, "GET b");
+    stage.send(client, "MULTI");
+    assert_eq!(stage.asked_at(7002), "", "it would overtake GET");
+    assert_eq!(stage.asked_at(7001), "GET b");
+    stage.refuse_at(7001, "ASK 3300 127.0.0.1:7002");
+    assert_eq!(stage.asked_at(7002), "ASKING; GET b");
+    stage.say_at(7002, "+OK $1 1");
+    assert_eq!(stage.asked_at(7002), "MULTI");
+}
+
+#[test]
+fn sends_what_was_lost_before_what_has_waited_behind_it() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "GET b");
+    let lane = stage.on("GET b");
+    assert_eq!(stage.asked(lane), "GET b");
+    stage.send(client, "BLPOP b 0");
+    stage.wait(100);
+    stage.lose(lane);
+    stage.wait(1_000);
+    let asked = stage.asked_at(7001);
+    assert!(asked.starts_with("GET b"), "{asked}");
+}
+
+#[test]
+fn runs_nothing_after_what_came_later() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "SET b 1");
+    stage.send(client, "SET b 2");
+    assert_eq!(stage.asked_at(7001), "SET b 1; SET b 2");
+    stage.refuse_at(7001, "CLUSTERDOWN The cluster is down");
+    stage.wait(500);
+    assert_eq!(stage.asked_at(7001), "", "the second may be run");
+    stage.say_at(7001, "+OK");
+    assert_eq!(
+        stage.heard(client),
+        "-CLUSTERDOWN The cluster is down +OK",
+        "the first would undo it"
+    );
+}
+
+#[test]
+fn counts_what_leads_to_a_node_whatever_it_is_for() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "SUBSCRIBE news");
+    stage.wait(100);
+    for number in 0..20 {
+        let other = stage.client();
+        stage.send(other, &format!("BLPOP {{b}}{number} 0"));
+    }
+    stage.wait(1_000);
+    for port in [7001, 7002, 7003] {
+        let open = stage.connections_at(port);
+        assert!(open <= 4, "{open} connections to {port}, limit 4");
+    }
+}
+
+#[test]
 fn holds_a_transaction_back_until_its_first_key_says_where_it_is() {
     let mut stage = stage();
     let client = stage.client();
