@@ -26,6 +26,16 @@ fn finds_redis_client_that_is_taken_out_of_pipe_too_early() {
 }
 
 #[test]
+fn finds_redis_cluster_node_that_is_not_told_to_look_for_a_key() {
+    check_redis(Bug::ForgetAsking);
+}
+
+#[test]
+fn finds_redis_request_that_overtakes_one_on_its_way_from_node_to_node() {
+    check_redis(Bug::OvertakeStray);
+}
+
+#[test]
 fn finds_redis_lease_that_is_given_back_without_reset() {
     check_redis(Bug::ForgetReset);
 }

@@ -42,4 +42,6 @@ pub trait Serves {
     fn next_time(&self, now: Instant) -> Option<Instant>;
     /// How many connections there are.
     fn sessions_open(&self) -> usize;
+    /// It is now: what happens by the clock alone does so.
+    fn tick(&mut self, _now: Instant) {}
 }

@@ -57,6 +57,12 @@ pub struct Excuses {
     pub is_moody: bool,
     /// The node wants a password.
     pub is_locked: bool,
+    /// The node is a cluster.
+    pub is_spread: bool,
+    /// Requests are passed on while they come, and not kept.
+    pub forgets: bool,
+    /// There may be fewer connections than users who subscribe.
+    pub is_cramped: bool,
 }
 
 /// What clients know of each other.
@@ -147,7 +153,11 @@ impl Client {
             answered: 0,
             excused: 0,
             heard: 0,
-            model: Model::new(excuses.is_locked),
+            model: Model {
+                is_spread: excuses.is_spread,
+                is_cramped: excuses.is_cramped,
+                ..Model::new(excuses.is_locked)
+            },
             habits,
             script,
             flights: VecDeque::new(),

@@ -57,15 +57,18 @@ pub fn user_of(words: &[Vec<u8>], is_locked: bool) -> Option<&'static str> {
 }
 
 /// The number of a database, or what is wrong with it.
-pub fn database_of(word: &[u8]) -> Result<u32, &'static str> {
+pub fn database_of(word: &[u8], is_cluster: bool) -> Result<u32, &'static str> {
     let number = String::from_utf8_lossy(word).parse::<i64>();
     let number = number.map_err(|_| "ERR value is not an integer or out of range")?;
+    if is_cluster && number != 0 {
+        return Err("ERR SELECT is not allowed in cluster mode");
+    }
     let number = u32::try_from(number).ok().filter(|it| *it < DATABASES);
     number.ok_or("ERR DB index is out of range")
 }
 
 /// What HELLO answers.
-pub fn greeting(version: Version, number: i64) -> Value {
+pub fn greeting(version: Version, number: i64, is_cluster: bool) -> Value {
     let text = |text: &str| Value::bulk(text.as_bytes());
     let proto = if version == Version::Three { 3 } else { 2 };
     Value::Map(vec![
@@ -78,7 +81,7 @@ pub fn greeting(version: Version, number: i64) -> Value {
         text("id"),
         Value::Int(number),
         text("mode"),
-        text("standalone"),
+        text(if is_cluster { "cluster" } else { "standalone" }),
         text("role"),
         text("master"),
         text("modules"),
@@ -115,7 +118,7 @@ impl Node {
                 }
                 _ => Value::Map(Vec::new()),
             },
-            "select" => match database_of(&words[1]) {
+            "select" => match database_of(&words[1], self.cluster.is_some()) {
                 Ok(database) => {
                     session.database = database;
                     Value::ok()
@@ -185,7 +188,7 @@ impl Node {
             return Value::error(HELLO_LOCKED);
         }
         session.version = version;
-        greeting(version, session.id.0 as i64)
+        greeting(version, session.id.0 as i64, self.cluster.is_some())
     }
 
     fn run_client(

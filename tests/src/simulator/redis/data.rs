@@ -97,6 +97,16 @@ impl Data {
         Ok(None)
     }
 
+    /// Whether there is something at a key.
+    pub fn has(&self, key: &Key) -> bool {
+        self.items.contains_key(key)
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.items.keys()
+    }
+
     fn change(&mut self, key: Key) {
         self.changed.push(key);
     }

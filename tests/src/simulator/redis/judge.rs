@@ -3,6 +3,9 @@
 //! Compares with the log of the node where a request has a token, and with what is known of the
 //! session where it has none. Invariant: a reply that nothing explains is a violation.
 
+mod spread;
+
+use super::cluster::keys_of;
 use super::connection::{HELLO_LOCKED, WRONG_PASSWORD, database_of, greeting, user_of};
 use super::log::{Entry, Exec, Log, Place, name_of, token_of};
 use super::model::{Model, Mute};
@@ -20,6 +23,9 @@ pub struct Bench<'a> {
     pub is_moody: bool,
     /// Whether it wants a password from everybody.
     pub is_locked: bool,
+    /// Whether what a node refuses cannot be asked again: because later requests have been sent, or
+    /// because it is not kept.
+    pub is_final: bool,
     /// The numbers of those whose waiting somebody wanted to end.
     pub unblocked: &'a std::collections::BTreeSet<i64>,
 }
@@ -76,8 +82,13 @@ impl Model {
         let entries = token.as_ref().and_then(|it| bench.log.entries.get(it));
         let is_answer = |entry: &Entry| entry.reply == reply.bytes;
         let is_known = entries.is_some_and(|entries| entries.iter().any(is_answer));
-        if token.is_some() && !is_known && is_mood(bench, reply.value) {
-            return Ok(token);
+        if token.is_some() && !is_known && self.is_mood(bench, reply.value) {
+            let is_divided = self.is_divided(words);
+            if let Some(queue) = &mut self.multi {
+                queue.push(words.to_vec());
+            }
+            // Of what is divided, another part may have run.
+            return Ok(token.filter(|_| !is_divided));
         }
         self.judge_answer(bench, words, reply).map(|()| None)
     }
@@ -97,8 +108,13 @@ impl Model {
         if self.multi.is_some() && !runs_at_once.contains(&name) {
             return self.judge_queued(bench, words, token.as_deref(), reply);
         }
+        let parts = spread::parts_of(name, words).filter(|_| self.is_spread);
         match (name, token) {
             ("exec", _) => self.judge_exec(bench, reply),
+            (_, Some(token)) if parts.is_some() => {
+                let parts = parts.expect("it has been divided");
+                self.judge_divided(bench, &token, &parts, reply)
+            }
             ("watch", Some(token)) => {
                 let entry = self.judge_token(bench, &token, Place::Alone, reply)?;
                 if *reply.value == Value::ok() {
@@ -119,7 +135,9 @@ impl Model {
                 }
                 Ok(())
             }
-            (_, None) if is_mood(bench, reply.value) => Ok(()),
+            (_, None) if self.is_mood(bench, reply.value) => Ok(()),
+            // Nobody may listen there now.
+            (_, None) if bench.is_moody && self.is_spread && spread::is_down(reply.value) => Ok(()),
             (name, None) => self.judge_own(bench, name, words, reply),
         }
     }
@@ -151,6 +169,15 @@ impl Model {
         })
     }
 
+    /// Whether a reply says that the node is not in the mood, or does not have all keys now.
+    fn is_mood(&self, bench: &Bench<'_>, value: &Value) -> bool {
+        let moods = ["LOADING ", "BUSY ", "READONLY "];
+        let is = |text: &str| moods.iter().any(|mood| text.starts_with(mood));
+        bench.is_moody && matches!(value, Value::Error(text) if is(text))
+            || self.is_spread && (spread::is_on_its_way(value) || self.is_locked_out(value))
+            || bench.is_moody && bench.is_final && spread::is_down(value)
+    }
+
     fn judge_queued(
         &mut self,
         bench: &Bench<'_>,
@@ -159,7 +186,10 @@ impl Model {
         reply: Reply<'_>,
     ) -> Verdict {
         let is_queued = *reply.value == Value::Simple("QUEUED".to_owned());
-        match token {
+        let name = TABLE.find(words).map_or("", |row| &row.name);
+        // What names no node is held back until the transaction has one.
+        let is_held = self.is_spread && is_queued && keys_of(name, words).is_empty();
+        match token.filter(|_| !is_held) {
             Some(token) => {
                 let place = if is_queued {
                     Place::Queued
@@ -168,7 +198,7 @@ impl Model {
                 };
                 self.judge_token(bench, token, place, reply)?;
             }
-            None if is_queued || is_mood(bench, reply.value) => {}
+            None if is_queued || self.is_mood(bench, reply.value) => {}
             None => return Err(format!("I1: {:?} where QUEUED was due", reply.value)),
         }
         let queue = self.multi.as_mut().expect("a transaction has begun");
@@ -209,10 +239,10 @@ impl Model {
                 );
             } else if let Err(wrong) = self.fits(entry, is_anywhere) {
                 why = format!("I6: {token} {wrong}");
-            } else if entry.seq < self.last {
+            } else if !self.is_in_order(&entry.orders, entry.seq) {
                 why = format!("I13: {token} ran before what its client sent before it");
             } else {
-                self.last = entry.seq;
+                self.note_run(&entry.orders, entry.seq);
                 return Ok(entry);
             }
         }
@@ -262,7 +292,7 @@ impl Model {
             // Refused by its mood, the node puts it into other words.
             let is_refused =
                 matches!(reply.value, Value::Error(text) if text.starts_with("EXECABORT"));
-            if is_refused && bench.is_moody || is_mood(bench, reply.value) {
+            if is_refused && bench.is_moody || self.is_mood(bench, reply.value) {
                 return Ok(());
             }
             return same(&expected, reply, self.version);
@@ -271,6 +301,11 @@ impl Model {
         let tokens: Vec<String> = queue.iter().filter_map(|words| token_of(words)).collect();
         if tokens.is_empty() {
             return is_end_of(&queue, reply.value);
+        }
+        if self.is_spread && spread::is_on_its_way(reply.value) {
+            let entries = tokens.iter().filter_map(|it| bench.log.entries.get(it));
+            let run = entries.flatten().find(|entry| entry.place == Place::Exec);
+            return run.map_or(Ok(()), |entry| Err(format!("I4: it was run: {entry:?}")));
         }
         let execs = tokens.first().and_then(|token| bench.log.execs.get(token));
         let fits = |exec: &&Exec| exec.tokens == tokens && exec.reply == reply.bytes;
@@ -285,7 +320,7 @@ impl Model {
         let has_changed = |(key, since): &(_, u64)| bench.log.has_changed(key, *since, exec.seq);
         let changed = watched.iter().find(|one| has_changed(one));
         match (reply.value, changed) {
-            (Value::List(values), None) => self.settle_exec(bench, &queue, values, exec.seq),
+            (Value::List(values), None) => self.settle_exec(bench, &queue, values, exec),
             (Value::List(_), Some((key, since))) => Err(format!(
                 "I6: EXEC at {} went through, though {key:?}, watched since {since}, had changed",
                 exec.seq
@@ -294,7 +329,7 @@ impl Model {
                 Err("I6: EXEC failed, though nothing that was watched had changed".to_owned())
             }
             _ => {
-                self.last = exec.seq;
+                self.note_run(&exec.orders, exec.seq);
                 Ok(())
             }
         }
@@ -306,24 +341,24 @@ impl Model {
         bench: &Bench<'_>,
         queue: &[Vec<Vec<u8>>],
         values: &[Value],
-        seq: u64,
+        exec: &Exec,
     ) -> Verdict {
         for (words, value) in queue.iter().zip(values) {
             let is_select = words[0].eq_ignore_ascii_case(b"select");
             if is_select && *value == Value::ok() {
-                self.database = database_of(&words[1]).unwrap_or(self.database);
+                self.database = database_of(&words[1], self.is_spread).unwrap_or(self.database);
             }
             let Some(token) = token_of(words) else {
                 continue;
             };
             let entries = bench.log.entries.get(&token);
             let mut entries = entries.into_iter().flatten();
-            let entry = entries.find(|it| it.place == Place::Exec && it.seq == seq);
+            let entry = entries.find(|it| it.place == Place::Exec && it.seq == exec.seq);
             let entry = entry.ok_or_else(|| format!("I6: {token} did not run with its EXEC"))?;
             self.fits(entry, false)
                 .map_err(|why| format!("I6: {token} {why}"))?;
         }
-        self.last = seq;
+        self.note_run(&exec.orders, exec.seq);
         Ok(())
     }
 
@@ -343,7 +378,7 @@ impl Model {
             }
             "ping" if words.len() == 1 => Value::Simple("PONG".to_owned()),
             "ping" | "echo" => Value::bulk(&words[1]),
-            "select" => match database_of(&words[1]) {
+            "select" => match database_of(&words[1], self.is_spread) {
                 Ok(database) => {
                     self.database = database;
                     Value::ok()
@@ -429,7 +464,7 @@ impl Model {
             (Some(Value::Int(number)), None) => *number,
             (_, number) => number.unwrap_or(0),
         };
-        same(&greeting(version, number), reply, version)?;
+        same(&greeting(version, number, self.is_spread), reply, version)?;
         self.number = Some(number);
         self.user = Some(user);
         self.version = version;
@@ -478,13 +513,6 @@ impl Model {
         let expected = Value::Push(vec![Value::bulk(verb.as_bytes()), topic, count]);
         same(&expected, reply, self.version)
     }
-}
-
-/// Whether a reply says that the node is not in the mood.
-fn is_mood(bench: &Bench<'_>, value: &Value) -> bool {
-    let moods = ["LOADING ", "BUSY ", "READONLY "];
-    let is = |text: &str| moods.iter().any(|mood| text.starts_with(mood));
-    bench.is_moody && matches!(value, Value::Error(text) if is(text))
 }
 
 /// Whether this may answer an EXEC of which the node's log knows nothing.

@@ -23,6 +23,17 @@ pub enum Place {
     Exec,
 }
 
+/// Where something ran: at the only node, or at a cluster, and there in which slot.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Realm {
+    /// The node.
+    Node,
+    /// A slot of a cluster.
+    Slot(u16),
+    /// At any node of a cluster.
+    Any,
+}
+
 /// One answer to a command with a token.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -38,6 +49,10 @@ pub struct Entry {
     pub version: Version,
     /// Where.
     pub place: Place,
+    /// In which slot.
+    pub realm: Realm,
+    /// What has an order with it: everything at one node, and what has the same keys at a cluster.
+    pub orders: Vec<Vec<u8>>,
     /// Whether it did anything, rather than being refused or queued.
     pub has_run: bool,
     /// Whether it may have changed something.
@@ -55,6 +70,8 @@ pub struct Exec {
     pub seq: u64,
     /// The tokens of what was queued or refused since MULTI.
     pub tokens: Vec<String>,
+    /// What has an order with it.
+    pub orders: Vec<Vec<u8>>,
     /// What was answered.
     pub reply: Vec<u8>,
 }
@@ -83,8 +100,9 @@ pub struct Log {
     pub seq: u64,
     /// Answers by token.
     pub entries: BTreeMap<String, Vec<Entry>>,
-    /// How often each token has changed something.
-    pub ledger: BTreeMap<String, u32>,
+    /// How often each token has changed something, and where: the parts of what a cluster divides
+    /// have the same one.
+    pub ledger: BTreeMap<String, BTreeMap<Realm, u32>>,
     /// Transactions by every token in them.
     pub execs: BTreeMap<String, Vec<Rc<Exec>>>,
     /// Messages, in order.
@@ -95,6 +113,8 @@ pub struct Log {
     pub lost: BTreeSet<SessionId>,
     /// Until then nobody may be subscribed for those whose connection was lost.
     pub gap_until: Instant,
+    /// Where each token was sent to ask.
+    pub asked_of: BTreeMap<String, usize>,
     /// What must never happen and did.
     pub violations: Vec<String>,
 }
@@ -110,6 +130,7 @@ impl Default for Log {
             changes: BTreeMap::new(),
             lost: BTreeSet::new(),
             gap_until: Instant(0),
+            asked_of: BTreeMap::new(),
             violations: Vec::new(),
         }
     }
@@ -124,7 +145,8 @@ impl Log {
     /// Notes an answer.
     pub fn note(&mut self, token: &str, entry: Entry) {
         if entry.has_run && entry.is_write {
-            let count = self.ledger.entry(token.to_owned()).or_default();
+            let counts = self.ledger.entry(token.to_owned()).or_default();
+            let count = counts.entry(entry.realm).or_default();
             *count += 1;
             if *count > 1 {
                 self.violations

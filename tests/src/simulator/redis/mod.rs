@@ -7,6 +7,7 @@
 //! run.
 
 pub mod client;
+pub mod cluster;
 pub mod connection;
 mod data;
 pub mod judge;

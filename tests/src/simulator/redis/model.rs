@@ -61,8 +61,12 @@ pub struct Model {
     pub watched: Vec<(Key, u64)>,
     /// By kind, by name.
     pub topics: [BTreeMap<Vec<u8>, Heard>; 3],
-    /// When the last request ran that it has the reply of.
-    pub last: u64,
+    /// When the last request ran that it has the reply of, of those that have an order.
+    pub last: BTreeMap<Vec<u8>, u64>,
+    /// Whether the node is a cluster.
+    pub is_spread: bool,
+    /// Whether a lost subscription may wait for long until there is a connection for it.
+    pub is_cramped: bool,
 }
 
 impl Model {
@@ -78,7 +82,9 @@ impl Model {
             multi: None,
             watched: Vec::new(),
             topics: Default::default(),
-            last: 0,
+            last: BTreeMap::new(),
+            is_spread: false,
+            is_cramped: false,
         }
     }
 
@@ -86,9 +92,23 @@ impl Model {
     pub fn reset(&mut self, is_locked: bool) {
         *self = Self {
             number: self.number,
-            last: self.last,
+            last: core::mem::take(&mut self.last),
+            is_spread: self.is_spread,
+            is_cramped: self.is_cramped,
             ..Self::new(is_locked)
         };
+    }
+
+    /// Whether something ran after all that had to run before it.
+    pub fn is_in_order(&self, orders: &[Vec<u8>], seq: u64) -> bool {
+        let mut last = orders.iter().filter_map(|order| self.last.get(order));
+        last.all(|last| seq >= *last)
+    }
+
+    /// Something has run, and its reply is known.
+    pub fn note_run(&mut self, orders: &[Vec<u8>], seq: u64) {
+        let all = orders.iter().map(|order| (order.clone(), seq));
+        self.last.extend(all);
     }
 
     /// Whether it listens to anything.
@@ -121,6 +141,7 @@ impl Model {
             .publications
             .iter()
             .filter(due)
+            .filter(|it| !self.is_cramped || !it.receivers.is_empty())
             .find(|it| !heard.payloads.contains(&it.payload) && !log.may_be_lost(it))?;
         Some(format!(
             "never had {} of {}, published to {:?} at {}",

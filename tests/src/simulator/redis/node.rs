@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 
 use manifold_core::time::Instant;
 
+use super::cluster::{Cluster, keys_of, slot_of};
 use super::data::Data;
-use super::log::{Entry, Log, Place, token_of};
+use super::log::{Entry, Log, Place, Realm, token_of};
 use super::resp::{Taken, Value};
 use super::session::{Blocked, Mute, Session};
-use super::table::TABLE;
+use super::table::{Row, TABLE};
 use crate::simulator::prng::Prng;
 use crate::simulator::serves::{Serves, SessionId, Standing};
 
@@ -41,6 +42,8 @@ pub struct Node {
     pub is_locked: bool,
     /// How many threads it says that it reads with.
     pub threads: u32,
+    /// What it is a cluster of, if it is one.
+    pub cluster: Option<Cluster>,
     /// Its data.
     pub(super) data: Data,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -62,6 +65,7 @@ impl Node {
             },
             is_locked,
             threads: 1,
+            cluster: None,
             data: Data::default(),
             sessions: BTreeMap::new(),
             sessions_made: 0,
@@ -101,6 +105,13 @@ impl Node {
 
     /// Everything is as it should be again.
     pub fn calm(&mut self, now: Instant) {
+        if self.cluster.is_some() {
+            self.end_migration(now);
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.calm(now);
+            self.send_away();
+        }
         self.moods = Moods {
             loading_until: now,
             readonly_until: now,
@@ -118,8 +129,18 @@ impl Node {
         self.log.begin();
         let token = token_of(words);
         let is_in_multi = session.multi.is_some();
+        let is_asking = core::mem::take(&mut session.is_asking);
+        let has_asked = core::mem::take(&mut session.has_asked);
         let row = TABLE.find(words);
-        if let Some(error) = self.refusal(session, now, words) {
+        session.has_asked = row.is_some_and(|row| row.name == "asking");
+        let refused = self.refusal(session, now, is_asking, words);
+        if let Some(Refused::Elsewhere(error)) = refused {
+            if !is_asking && !has_asked {
+                self.note_elsewhere(session, token.as_ref(), &error);
+            }
+            return self.redirect(session, token, row, error);
+        }
+        if let Some(Refused::Here(error)) = refused {
             let is_exec = row.is_some_and(|row| row.name == "exec");
             let error = if is_exec {
                 let why = &error;
@@ -161,10 +182,14 @@ impl Node {
             self.note(session, token, Place::Queued, words, false, &value);
             return session.say(&value);
         }
+        let landing = is_asking.then(|| self.keys_landing(session, &row.name, words));
         let answer = match &*row.name {
             "exec" => Some(self.exec(session, now)),
             name => self.run(session, now, name, words, false),
         };
+        if let Some(keys) = landing {
+            self.land(session.door, keys);
+        }
         if let Some(answer) = answer {
             self.note(session, token, Place::Alone, words, true, &answer);
             session.say(&answer);
@@ -172,8 +197,44 @@ impl Node {
         self.tell_watchers(session);
     }
 
+    /// A command is for another node: nobody hears of it but who asked.
+    fn redirect(
+        &mut self,
+        session: &mut Session,
+        token: Option<String>,
+        row: Option<&Row>,
+        why: String,
+    ) {
+        let value = Value::Error(why);
+        if row.is_some_and(|row| row.name == "exec") {
+            self.end_exec(session, &value);
+        } else if let Some(multi) = &mut session.multi {
+            multi.is_dirty = true;
+            multi.tokens.extend(token);
+        }
+        session.say(&value);
+    }
+
     /// Why a command is not run, in a node's words.
-    fn refusal(&mut self, session: &Session, now: Instant, words: &[Vec<u8>]) -> Option<String> {
+    fn refusal(
+        &mut self,
+        session: &Session,
+        now: Instant,
+        is_asking: bool,
+        words: &[Vec<u8>],
+    ) -> Option<Refused> {
+        if let Some(why) = self.refusal_to(session, words) {
+            return Some(Refused::Here(why));
+        }
+        let name = &TABLE.find(words)?.name;
+        if let Some(why) = self.elsewhere(session, is_asking, name, words) {
+            return Some(Refused::Elsewhere(why));
+        }
+        self.refusal_now(session, now, words).map(Refused::Here)
+    }
+
+    /// What a node has against a command or who sends it.
+    fn refusal_to(&self, session: &Session, words: &[Vec<u8>]) -> Option<String> {
         let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
         let Some(row) = TABLE.find(words) else {
             let rest: String = words[1..]
@@ -200,6 +261,18 @@ impl Node {
                 "NOPERM this user has no permissions to run the '{name}' command"
             ));
         }
+        None
+    }
+
+    /// What a node has against running a command now.
+    fn refusal_now(
+        &mut self,
+        session: &Session,
+        now: Instant,
+        words: &[Vec<u8>],
+    ) -> Option<String> {
+        let row = TABLE.find(words)?;
+        session.user?;
         if row.is("denyoom") && self.moods.oom > 0 && self.prng.chance(self.moods.oom) {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Some(text.to_owned());
@@ -245,9 +318,21 @@ impl Node {
             "publish" | "spublish" => Some(self.publish(session, now, words)),
             "wait" => Some(Value::Int(0)),
             "command" => {
-                session.output.extend(&TABLE.reply);
+                let reply = match self.cluster {
+                    Some(_) => &TABLE.reply_of_cluster,
+                    None => &TABLE.reply,
+                };
+                session.output.extend(reply);
                 None
             }
+            "asking" => {
+                session.is_asking = true;
+                Some(Value::ok())
+            }
+            "cluster|slots" => Some(match &self.cluster {
+                Some(cluster) => cluster.slots(session.door),
+                None => Value::error("ERR This instance has cluster support disabled"),
+            }),
             _ if super::connection::knows(name) => self.run_on_connection(session, name, words),
             _ => Some(self.data.run(session.database, name, words)),
         }
@@ -325,8 +410,14 @@ impl Node {
         let blocked = session.blocked.as_ref().expect("it waits");
         let words = &blocked.words;
         let is_left = words[0].eq_ignore_ascii_case(b"blpop");
-        let keys = &words[1..words.len() - 1];
-        let popped = self.data.pop_first(session.database, keys, is_left);
+        let is_here = |word: &&Vec<u8>| {
+            let key = (session.database, super::log::name_of(word));
+            let cluster = self.cluster.as_ref();
+            cluster.is_none_or(|it| it.is_at(session.door, &key))
+        };
+        let keys = words[1..words.len() - 1].iter().filter(is_here);
+        let keys: Vec<_> = keys.cloned().collect();
+        let popped = self.data.pop_first(session.database, &keys, is_left);
         let found = matches!(popped, Ok(Some(_)));
         if let Ok(Some(value)) = popped {
             self.unblock(&mut session, &value, false);
@@ -345,6 +436,25 @@ impl Node {
             }
             self.log.note_change(key);
         }
+    }
+
+    /// What has an order with a command.
+    pub(super) fn orders_of(&self, words: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        if self.cluster.is_none() {
+            return vec![Vec::new()];
+        }
+        let name = TABLE.find(words).map_or("", |row| &row.name);
+        let keys = keys_of(name, words).into_iter();
+        keys.map(super::log::name_of).collect()
+    }
+
+    /// In which slot a command runs.
+    pub(super) fn realm_of(&self, words: &[Vec<u8>]) -> Realm {
+        if self.cluster.is_none() {
+            return Realm::Node;
+        }
+        let name = TABLE.find(words).map_or("", |row| &row.name);
+        slot_of(name, words).map_or(Realm::Any, Realm::Slot)
     }
 
     /// Notes an answer, if the request has a token.
@@ -367,6 +477,12 @@ impl Node {
             database: session.database,
             version: session.version,
             place,
+            realm: self.realm_of(words),
+            orders: match self.cluster {
+                // What is refused for its words is so at any node.
+                Some(_) if !has_run && place == Place::Alone => Vec::new(),
+                _ => self.orders_of(words),
+            },
             has_run,
             is_write,
             was_unblocked: false,
@@ -374,6 +490,14 @@ impl Node {
         };
         self.log.note(&token, entry);
     }
+}
+
+/// Why a command is not run.
+enum Refused {
+    /// Something about it, or about this node.
+    Here(String),
+    /// Its keys are at another node, or at none.
+    Elsewhere(String),
 }
 
 /// What a connection with subscriptions may do in the old version.
@@ -390,11 +514,11 @@ pub fn context_error(name: &str) -> String {
 }
 
 impl Serves for Node {
-    fn accept(&mut self, _door: usize) -> SessionId {
+    fn accept(&mut self, door: usize) -> SessionId {
         self.sessions_made += 1;
         let id = SessionId(self.sessions_made);
         self.sessions
-            .insert(id, Session::new(id, self.first_user()));
+            .insert(id, Session::new(id, door, self.first_user()));
         id
     }
 
@@ -455,10 +579,15 @@ impl Serves for Node {
     fn next_time(&self, now: Instant) -> Option<Instant> {
         let blocked = self.sessions.values().filter_map(|it| it.blocked.as_ref());
         let times = blocked.filter_map(|blocked| blocked.until);
-        times.filter(|time| *time > now).min()
+        let news = self.cluster.as_ref().and_then(Cluster::next_time);
+        times.chain(news).filter(|time| *time > now).min()
     }
 
     fn sessions_open(&self) -> usize {
         self.sessions.len()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.go_on(now);
     }
 }

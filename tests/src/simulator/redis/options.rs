@@ -26,7 +26,12 @@ pub struct Grudges {
     pub loading: Duration,
     /// How long it takes no writes after that, at most.
     pub readonly: Duration,
+    /// How often a slot goes from node to node, in a million steps of the world.
+    pub migrate: u32,
 }
+
+/// In a thousand runs, how many are with a cluster.
+const SPREAD_RUNS: u32 = 250;
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -57,6 +62,8 @@ pub struct Options {
     pub is_locked: bool,
     /// How many threads the node reads with.
     pub threads: u32,
+    /// The node is a cluster.
+    pub is_spread: bool,
     /// The bounds of the shards.
     pub limits: Limits,
     /// Whether some bound is so small that clients may be told of it.
@@ -106,6 +113,7 @@ impl Options {
             temper: draw_temper(prng),
             is_locked,
             threads: *prng.pick(&[1, 1, 2, 4]),
+            is_spread: false,
             limits,
             are_limits_tiny,
             connections_max,
@@ -113,6 +121,16 @@ impl Options {
             safety: Duration::from_secs(10),
             liveness: Duration::from_secs(600),
         }
+    }
+
+    /// Makes a cluster of the node, in some of the runs.
+    pub fn spread(&mut self, prng: &mut Prng) {
+        if !prng.chance(SPREAD_RUNS) {
+            return;
+        }
+        self.is_spread = true;
+        self.taste.is_spread = true;
+        self.grudges.migrate = *prng.pick(&[0, 1_000, 5_000]);
     }
 
     /// Adds what makes connections fall silent, in some of the runs.
@@ -141,10 +159,16 @@ impl Options {
         Excuses {
             is_lossy,
             is_starved: self.are_limits_tiny,
-            has_no_hub: self.connections_max < 2,
-            closes: is_lossy || self.are_limits_tiny,
+            has_no_hub: self.connections_max < if self.is_spread { 3 } else { 2 },
+            // A cluster's big replies are not asked anew for who does not read them.
+            closes: is_lossy
+                || self.are_limits_tiny
+                || self.is_spread && self.limits.reply_bytes_max < 100_000,
             is_moody: self.grudges.busy > 0 || self.faults.restart > 0,
             is_locked: self.is_locked,
+            is_spread: self.is_spread,
+            is_cramped: is_lossy && self.connections_max < 5,
+            forgets: self.limits.request_bytes_max < 10_000,
         }
     }
 }
@@ -156,6 +180,7 @@ fn draw_grudges(prng: &mut Prng) -> Grudges {
         oom: *prng.pick(&[0, 0, 100]),
         loading: Duration::from_millis(*prng.pick(&times)),
         readonly: Duration::from_millis(*prng.pick(&times)),
+        migrate: 0,
     }
 }
 

@@ -10,6 +10,7 @@ use super::log::Publication;
 use super::node::Node;
 use super::resp::Value;
 use super::session::Session;
+use crate::simulator::serves::SessionId;
 
 /// The kinds of subscriptions, by their places.
 const VERBS: [[&str; 2]; 3] = [
@@ -38,11 +39,15 @@ impl Node {
         let (channel, payload) = (&words[1], &words[2]);
         let mut receivers = Vec::new();
         let mut count = 0;
+        let door = running.door;
         for session in self.sessions.values_mut().chain([running]) {
-            let before = count;
-            count += session.hear(is_sharded, channel, payload);
-            if count > before {
+            let heard = session.hear(is_sharded, channel, payload);
+            if heard > 0 {
                 receivers.push(session.id);
+            }
+            // Of who listens at other nodes, a node of a cluster knows nothing.
+            if session.door == door {
+                count += heard;
             }
         }
         self.log.publications.push(Publication {
@@ -61,7 +66,7 @@ impl Node {
         self.log.begin();
         let verb: &[u8] = if is_sharded { b"spublish" } else { b"publish" };
         let words = [verb.to_vec(), channel.to_vec(), payload.to_vec()];
-        let mut operator = Session::new(crate::simulator::serves::SessionId(0), Some("default"));
+        let mut operator = Session::new(SessionId(0), 0, Some("default"));
         self.publish(&mut operator, now, &words);
     }
 

@@ -7,6 +7,7 @@ mod episodes;
 
 use std::collections::VecDeque;
 
+use super::cluster::TAGS;
 use super::connection::USERS;
 use crate::simulator::prng::Prng;
 
@@ -36,6 +37,8 @@ pub struct Taste {
     pub mutes: bool,
     /// Whether everybody has to log in.
     is_locked: bool,
+    /// Whether keys are of several slots.
+    pub is_spread: bool,
 }
 
 impl Taste {
@@ -59,6 +62,7 @@ impl Taste {
             large: *prng.pick(if is_locked { &[0] } else { &[0, 0, 0, 20] }),
             mutes: true,
             is_locked,
+            is_spread: false,
         }
     }
 }
@@ -72,6 +76,10 @@ pub struct Script {
     tokens_made: u32,
     episodes_left: u32,
     ready: VecDeque<Unit>,
+    /// What stands in braces in its keys now.
+    tag: &'static str,
+    /// Its keys are of one slot until the episode is over.
+    is_bound: bool,
 }
 
 impl Script {
@@ -84,6 +92,8 @@ impl Script {
             tokens_made: 0,
             episodes_left: episodes,
             ready: VecDeque::new(),
+            tag: TAGS[0],
+            is_bound: false,
         };
         script.log_in();
         if script.prng.chance(300) {
@@ -97,6 +107,8 @@ impl Script {
         while self.ready.is_empty() && self.episodes_left > 0 {
             self.episodes_left -= 1;
             let kind = self.prng.weighted(&self.taste.weights);
+            self.is_bound = false;
+            self.turn();
             (episodes::KINDS[kind])(self);
         }
         self.ready.pop_front()
@@ -137,10 +149,34 @@ impl Script {
         format!("{}-{}", self.client, self.tokens_made)
     }
 
+    /// A word with its token, and with the tag of its slot: `%` stands for that of the episode, `&`
+    /// for another one's, whose keys are not all at the same node.
+    fn spell(&mut self, word: &str, token: &str) -> String {
+        let word = word.replace('@', token);
+        let tag = match word.as_bytes().first() {
+            Some(b'%') => self.tag,
+            Some(b'&') if self.is_bound || !self.taste.is_spread => self.tag,
+            Some(b'&') => *self.prng.pick(&TAGS),
+            _ => return word,
+        };
+        match self.taste.is_spread {
+            false => word[1..].to_owned(),
+            true if word.starts_with('&') => format!("{{{tag}}}{}#{token}", &word[1..]),
+            true => format!("{{{tag}}}{}", &word[1..]),
+        }
+    }
+
+    /// Goes to another slot, where that is possible.
+    fn turn(&mut self) {
+        if self.taste.is_spread && !self.is_bound {
+            self.tag = *self.prng.pick::<&'static str>(&TAGS);
+        }
+    }
+
     /// A request whose words may hold `@`, which stands for its token.
     fn push_token(&mut self, words: &[&str]) {
         let token = self.token();
-        let words: Vec<String> = words.iter().map(|it| it.replace('@', &token)).collect();
+        let words: Vec<String> = words.iter().map(|it| self.spell(it, &token)).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.push(&words);
     }
@@ -155,8 +191,8 @@ impl Script {
     /// A key for strings: its own, or one of everybody's.
     fn key(&mut self) -> String {
         match self.prng.below(3) {
-            0 => format!("{}:{}", self.client, self.prng.below(2)),
-            _ => format!("s{}", self.prng.below(3)),
+            0 => format!("%{}:{}", self.client, self.prng.below(2)),
+            _ => format!("%s{}", self.prng.below(3)),
         }
     }
 }

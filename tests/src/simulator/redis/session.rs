@@ -56,6 +56,12 @@ pub type Topics = [BTreeSet<Vec<u8>>; 3];
 pub struct Session {
     /// Which.
     pub id: SessionId,
+    /// Which of the doors of its node it came through.
+    pub door: usize,
+    /// The next command may be run where its slot is on its way to.
+    pub(super) is_asking: bool,
+    /// It would be, but the node refused to hear that.
+    pub(super) has_asked: bool,
     /// Bytes to send.
     pub output: Vec<u8>,
     input: Vec<u8>,
@@ -79,9 +85,12 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, user: Option<&'static str>) -> Self {
+    pub(super) fn new(id: SessionId, door: usize, user: Option<&'static str>) -> Self {
         Self {
             id,
+            door,
+            is_asking: false,
+            has_asked: false,
             output: Vec::new(),
             input: Vec::new(),
             requests: VecDeque::new(),

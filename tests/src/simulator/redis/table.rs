@@ -12,12 +12,14 @@ const RECORDED: &[u8] =
     include_bytes!("../../../../protocols/tests/corpus/redis/command-7.0.15.resp");
 
 /// What the simulated node can do.
-const KNOWN: [&str; 49] = [
+const KNOWN: [&str; 51] = [
     "append",
+    "asking",
     "auth",
     "blpop",
     "brpop",
     "client",
+    "cluster",
     "command",
     "config",
     "dbsize",
@@ -87,12 +89,17 @@ impl Row {
     }
 }
 
-/// The rows, and the reply to COMMAND.
+/// What only a node of a cluster knows how to run.
+const OF_CLUSTERS: [&str; 2] = ["asking", "cluster"];
+
+/// The rows, and the replies to COMMAND.
 #[derive(Debug)]
 pub struct Table {
     rows: BTreeMap<String, Row>,
     /// What COMMAND answers.
     pub reply: Vec<u8>,
+    /// What it answers at a node of a cluster.
+    pub reply_of_cluster: Vec<u8>,
 }
 
 /// The table of every simulated node.
@@ -111,8 +118,14 @@ impl Table {
         assert_eq!(known.len(), KNOWN.len(), "every known command is recorded");
         let mut rows = BTreeMap::new();
         known.iter().for_each(|row| add(&mut rows, row));
-        let reply = Value::List(known).bytes(Version::Two);
-        Self { rows, reply }
+        let reply_of_cluster = Value::List(known.clone()).bytes(Version::Two);
+        let is_plain = |row: &Value| !OF_CLUSTERS.contains(&&*name_of(row));
+        let plain = known.into_iter().filter(is_plain).collect();
+        Self {
+            rows,
+            reply: Value::List(plain).bytes(Version::Two),
+            reply_of_cluster,
+        }
     }
 
     /// The row of a request.

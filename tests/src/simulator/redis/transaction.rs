@@ -43,9 +43,15 @@ impl Node {
     /// The transaction of a connection is over: notes what was answered to its EXEC.
     pub(super) fn end_exec(&mut self, session: &mut Session, answer: &Value) {
         if let Some(multi) = &session.multi {
+            let orders = multi.queue.iter().flat_map(|words| self.orders_of(words));
+            let orders = match self.cluster {
+                Some(_) => orders.collect(),
+                None => self.orders_of(&[]),
+            };
             let exec = Rc::new(Exec {
                 seq: self.log.seq,
                 tokens: multi.tokens.clone(),
+                orders,
                 reply: answer.bytes(session.version),
             });
             for token in &multi.tokens {

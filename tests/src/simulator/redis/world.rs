@@ -10,13 +10,14 @@ mod faults;
 use core::time::Duration;
 
 use manifold_core::auth::Auth;
-use manifold_core::event::Message;
+use manifold_core::event::{Address, Message};
 use manifold_core::ids::ShardId;
 use manifold_core::time::Instant;
 use manifold_core::topology::Protocol;
 use std::sync::Arc;
 
 use super::client::{Client, Shared};
+use super::cluster::{DOORS, address_of};
 use super::node::Node;
 use super::options::{Options, draw_habits};
 use super::script::Script;
@@ -73,6 +74,9 @@ impl World {
         if setup.is_harsh {
             options.harshen(&mut Prng::new(!seed));
         }
+        if setup.between != Between::Nothing {
+            options.spread(&mut Prng::new(seed ^ 0x736c_6f74));
+        }
         let mut world = Self::with_options(seed, options, prng, setup.is_printed);
         if let Some(bug) = setup.bug {
             world.shards.iter_mut().for_each(|sim| sim.shard.plant(bug));
@@ -85,6 +89,12 @@ impl World {
         let mut node = Node::new(options.is_locked, prng.fork());
         node.moods.oom = options.grudges.oom;
         node.threads = options.threads;
+        let mut doors = vec![Door::at(node_address())];
+        if options.is_spread {
+            node.become_cluster(Prng::new(!seed));
+            let addresses = (0..DOORS).map(|door| Address::Ip(address_of(door)));
+            doors = addresses.map(Door::at).collect();
+        }
         let clients = 1..=options.clients;
         let clients = clients.map(|number| new_client(number, Instant(0), &options, &mut prng));
         let clients = clients.collect();
@@ -98,7 +108,7 @@ impl World {
             seed,
             now: Instant(0),
             network,
-            port: NodePort::new(node, vec![Door::at(node_address())]),
+            port: NodePort::new(node, doors),
             shards,
             clients,
             shared: Shared::default(),
@@ -148,6 +158,7 @@ impl World {
     /// Does some of what can be done now, or lets time pass.
     fn turn(&mut self) {
         self.heal_when_due();
+        self.port.node.tick(self.now);
         self.announce_when_due();
         if self.is_over() {
             return;
@@ -409,6 +420,11 @@ fn plan(options: &Options, count: u32) -> Plan {
     Plan {
         count,
         protocol: Protocol::Redis,
+        // The rest of them, the cluster names.
+        seeds: (0..3)
+            .filter(|_| options.is_spread)
+            .map(address_of)
+            .collect(),
         auth: Auth::Relay,
         users: Arc::default(),
         limits: options.limits.clone(),

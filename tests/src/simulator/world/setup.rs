@@ -2,6 +2,7 @@
 //!
 //! Knows the options. Invariant: a world is made from its seed and options alone.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use manifold_core::event::{Address, Failure};
 use manifold_core::ids::{ListenerId, ServiceId, ShardId};
 use manifold_core::limits::Limits;
 use manifold_core::permits::Permits;
+use manifold_core::roster::Roster;
 use manifold_core::shard::{Settings, Shard};
 use manifold_core::time::Instant;
 use manifold_core::topology::{Protocol, Service, Target};
@@ -199,6 +201,8 @@ pub(in crate::simulator) struct Plan {
     pub count: u32,
     /// What the nodes speak.
     pub protocol: Protocol,
+    /// Nodes of a cluster; none if there is only one node.
+    pub seeds: Vec<SocketAddr>,
     /// How clients are authenticated.
     pub auth: Auth,
     /// The users file.
@@ -218,6 +222,7 @@ impl Options {
         Plan {
             count,
             protocol: Protocol::Postgres,
+            seeds: Vec::new(),
             auth: self.logins.auth,
             users: self.logins.file.clone(),
             limits: self.limits.clone(),
@@ -230,18 +235,24 @@ impl Options {
 
 /// Shards that know one service.
 pub(in crate::simulator) fn new_shards(seed: u64, plan: Plan, prng: &mut Prng) -> Vec<SimShard> {
-    let address = node_address();
+    let seeds = plan.seeds.iter().map(|seed| Address::Ip(*seed));
+    let is_cluster = !plan.seeds.is_empty();
+    let addresses: Vec<Address> = match is_cluster {
+        true => seeds.collect(),
+        false => vec![node_address()],
+    };
     let all_permits = Permits::new(plan.connections_max);
     let mut ledgers: Vec<_> = (1..plan.count)
         .map(|_| Arc::new(all_permits.share()))
         .collect();
     ledgers.insert(0, Arc::new(all_permits));
     let has_name = prng.chance(300);
-    let target = if has_name {
+    let target = if has_name || is_cluster {
         Target::Name(Arc::from("node.internal"))
     } else {
-        Target::Address(address.clone())
+        Target::Address(addresses[0].clone())
     };
+    let roster = is_cluster.then(|| Roster::new(plan.connections_max, None));
     let service = Service {
         id: ServiceId(0),
         name: Arc::from("main"),
@@ -262,12 +273,12 @@ pub(in crate::simulator) fn new_shards(seed: u64, plan: Plan, prng: &mut Prng) -
         let service = Service {
             permits: permits.clone(),
             audience: Arc::new(service.audience.share()),
+            cluster: roster.as_ref().map(|roster| Arc::new(roster.share())),
             ..service.clone()
         };
         let id = ShardId(number);
         let classifier = Classifier::new(plan.doubts, prng.fork());
-        let addresses = vec![address.clone()];
-        let driver = Driver::new(id, plan.temper, classifier, addresses, prng.fork());
+        let driver = Driver::new(id, plan.temper, classifier, addresses.clone(), prng.fork());
         let settings = Settings {
             id,
             shards: ledgers.len() as u32,

@@ -156,6 +156,8 @@ impl Client {
             log,
             is_moody: self.excuses.is_moody,
             is_locked: self.excuses.is_locked,
+            is_final: self.excuses.is_spread
+                && (self.flights.len() > 1 || self.excuses.forgets || self.excuses.is_starved),
             unblocked: &shared.unblocked,
         };
         let refused = self.model.judge(&bench, &words, reply)?;
@@ -231,8 +233,9 @@ impl Client {
         }
         let is_starved = excuses.is_lossy || excuses.is_starved;
         if text.contains("the command was whole; it has not been executed") && excuses.is_lossy
+            || text.contains("it has not been executed, and is too big") && excuses.is_spread
             || text.starts_with("no connection to the node was to be had") && is_starved
-            || text.starts_with("connections_max is 1") && excuses.has_no_hub
+            || text.starts_with("connections_max is ") && excuses.has_no_hub
         {
             return Some(Told::Refused);
         }
@@ -241,7 +244,8 @@ impl Client {
 
     /// What follows for the session from an error of the proxy's own.
     fn note_told(&mut self, log: &Log, words: &[Vec<u8>], told: &Told) -> Result<(), String> {
-        let token = token_of(words);
+        // Of what is divided, another part may have run.
+        let token = token_of(words).filter(|_| !self.model.is_divided(words));
         if let (Told::Refused, Some(token)) = (told, token) {
             if log.ledger.contains_key(&token) {
                 return Err(format!(
@@ -249,6 +253,10 @@ impl Client {
                 ));
             }
             self.refused.push(token);
+        }
+        if let (true, Some(queue)) = (self.excuses.is_spread, &mut self.model.multi) {
+            // The node knows that the transaction is not what it should be.
+            queue.push(words.to_vec());
         }
         let name = words[0].to_ascii_lowercase();
         if name == b"exec" || name == b"discard" {

@@ -48,17 +48,19 @@ fn one(script: &mut Script) {
         3..=4 => script.push_token(&["SET", &key, &value]),
         5 => script.push_token(&["INCR", &key]),
         6 => script.push_token(&["APPEND", &key, "+@"]),
+        7 if script.taste.is_spread => script.push_token(&["DEL", &key, "&s0", "&s2"]),
         7 => script.push_token(&["DEL", &key]),
-        8 => script.push_token(&["MGET", &key, "s0", "s1"]),
+        8 => script.push_token(&["MGET", &key, "&s0", "&s1"]),
         9 => script.push_token(&["getset", &key, &value]),
         10 => script.push_token(&["STRLEN", &key]),
         11 => script.push_token(&["SETNX", &key, &value]),
-        _ => script.push_token(&["MSET", &key, &value, "s2", &value]),
+        _ => script.push_token(&["MSET", &key, &value, "&s2", &value]),
     }
 }
 
 fn strings(script: &mut Script) {
     for _ in 0..script.prng.between(1, 5) {
+        script.turn();
         one(script);
     }
 }
@@ -66,6 +68,7 @@ fn strings(script: &mut Script) {
 fn burst(script: &mut Script) {
     let before = script.ready.len();
     for _ in 0..script.prng.between(2, 12) {
+        script.turn();
         one(script);
     }
     script.join(before);
@@ -73,7 +76,8 @@ fn burst(script: &mut Script) {
 
 fn lists(script: &mut Script) {
     for _ in 0..script.prng.between(1, 4) {
-        let key = format!("l{}#@", script.prng.below(2));
+        script.turn();
+        let key = format!("%l{}#@", script.prng.below(2));
         match script.prng.below(6) {
             0 => script.push_token(&["LPUSH", &key, "e:@"]),
             1 => script.push_token(&["RPUSH", &key, "e:@", "f:@"]),
@@ -87,17 +91,17 @@ fn lists(script: &mut Script) {
 
 fn hashes(script: &mut Script) {
     let field = format!("f{}", script.prng.below(3));
-    script.push_token(&["HSET", "h#@", &field, "v:@"]);
-    script.push_token(&["HGETALL", "h#@"]);
+    script.push_token(&["HSET", "%h#@", &field, "v:@"]);
+    script.push_token(&["HGETALL", "%h#@"]);
 }
 
 fn block(script: &mut Script) {
     let verb = *script.prng.pick(&["BLPOP", "BRPOP"]);
     let timeout = *script.prng.pick(&["0.01", "0.05", "0.5", "2", "0"]);
-    let key = format!("l{}#@", script.prng.below(2));
+    let key = format!("%l{}#@", script.prng.below(2));
     let before = script.ready.len();
     match script.prng.below(3) {
-        0 => script.push_token(&[verb, &key, "l2", timeout]),
+        0 => script.push_token(&[verb, &key, "%l2", timeout]),
         _ => script.push_token(&[verb, &key, timeout]),
     }
     one(script);
@@ -108,7 +112,7 @@ fn block(script: &mut Script) {
 
 fn feed(script: &mut Script) {
     for list in 0..3 {
-        let key = format!("l{list}#@");
+        let key = format!("%l{list}#@");
         let verb = *script.prng.pick(&["LPUSH", "RPUSH"]);
         script.push_token(&[verb, &key, "e:@"]);
     }
@@ -116,11 +120,12 @@ fn feed(script: &mut Script) {
 
 /// What stands between MULTI and EXEC.
 fn inner(script: &mut Script) {
+    script.is_bound = true;
     for _ in 0..script.prng.between(1, 4) {
         match script.prng.below(12) {
-            0 => script.push_token(&["LPUSH", "l0#@", "e:@"]),
+            0 => script.push_token(&["LPUSH", "%l0#@", "e:@"]),
             1 => script.push_token(&["PUBLISH", "c0", "m#@"]),
-            2 => script.push_token(&["LPUSH", "s0#@", "e:@"]),
+            2 => script.push_token(&["LPUSH", "%s0#@", "e:@"]),
             3 => script.push(&["PING"]),
             _ => one(script),
         }
@@ -160,16 +165,18 @@ fn odd_transaction(script: &mut Script) {
     script.push(&["MULTI"]);
     inner(script);
     match script.prng.below(6) {
+        // Of a transaction at one of many nodes, that is no part.
+        0 if script.taste.is_spread => one(script),
         0 => {
             let database = script.prng.below(script.taste.databases).to_string();
             script.push(&["SELECT", &database]);
             one(script);
         }
-        1 => script.push_token(&["BLPOP", "l0#@", "0"]),
+        1 => script.push_token(&["BLPOP", "%l0#@", "0"]),
         2 => script.push(&["MULTI"]),
-        3 => script.push_token(&["WATCH", "s0#@"]),
+        3 => script.push_token(&["WATCH", "%s0#@"]),
         4 => script.push_token(&["NOSUCH", "#@"]),
-        _ => script.push_token(&["GET", "s0#@", "more"]),
+        _ => script.push_token(&["GET", "%s0#@", "more"]),
     }
     if script.prng.chance(200) {
         return reset(script);
@@ -186,14 +193,15 @@ fn odd_transaction(script: &mut Script) {
 }
 
 fn watch(script: &mut Script) {
+    script.is_bound = true;
     let before = script.ready.len();
-    let key = format!("s{}", script.prng.below(3));
-    script.push_token(&["WATCH", &format!("{key}#@"), "s1"]);
+    let key = format!("%s{}", script.prng.below(3));
+    script.push_token(&["WATCH", &format!("{key}#@"), "%s1"]);
     script.push_token(&["GET", &format!("{key}#@")]);
     match script.prng.below(6) {
         0 => return script.push(&["UNWATCH"]),
         1 => one(script),
-        2 => script.push_token(&["BLPOP", "l0#@", "0.02"]),
+        2 => script.push_token(&["BLPOP", "%l0#@", "0.02"]),
         3 => return reset(script),
         _ => {}
     }
@@ -242,7 +250,7 @@ fn hello(script: &mut Script) {
         2 => script.push(&["HELLO"]),
         _ => script.push(&["HELLO", version]),
     }
-    script.push_token(&["GET", "s9#@"]);
+    script.push_token(&["GET", "%s9#@"]);
     hashes(script);
 }
 
@@ -343,9 +351,9 @@ fn unblock(script: &mut Script) {
 fn errors(script: &mut Script) {
     match script.prng.below(6) {
         0 => script.push_token(&["NOSUCH", "x#@"]),
-        1 => script.push_token(&["GET", "s0#@", "more"]),
-        2 => script.push_token(&["LPUSH", "s0#@", "e:@"]),
-        3 => script.push_token(&["INCR", "l0#@"]),
+        1 => script.push_token(&["GET", "%s0#@", "more"]),
+        2 => script.push_token(&["LPUSH", "%s0#@", "e:@"]),
+        3 => script.push_token(&["INCR", "%l0#@"]),
         4 => script.push(&["EXEC"]),
         _ => script.push(&["DISCARD"]),
     }

@@ -29,11 +29,18 @@ impl World {
     }
 
     fn check_bounds(&self) -> Option<String> {
-        let connections_max = self.options.connections_max;
-        let connections = self.port.connections(&self.network, 0);
+        let mut connections_max = self.options.connections_max;
+        if self.options.is_spread {
+            // Who has no map yet asks for it on connections that no node's limit counts.
+            connections_max *= 2;
+        }
+        let doors = 0..self.port.doors.len();
+        let each = doors.map(|door| self.port.connections(&self.network, door));
+        let connections = each.max().unwrap_or(0);
         let drivers = self.shards.iter().map(|sim| &sim.driver);
         let links: usize = drivers.clone().map(Driver::links_to_node).sum();
         // There are no cancels: every link is a connection.
+        let links = links.div_ceil(self.port.doors.len());
         checker::check_connections(connections.max(links), connections_max).or_else(|| {
             let mut drivers = drivers;
             drivers.find_map(|driver| {

@@ -6,8 +6,11 @@ use core::time::Duration;
 
 use manifold_core::time::Instant;
 
+use manifold_protocols::redis::cluster::slot;
+
 use super::{NODES_END, World};
 use crate::simulator::network::LinkId;
+use crate::simulator::redis::cluster::TAGS;
 use crate::simulator::serves::Serves;
 use crate::simulator::world::nodes::Act;
 
@@ -23,9 +26,10 @@ enum Fault {
     Silence,
     Swizzle,
     Busy,
+    Migrate,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Clog,
     Fault::Reset,
     Fault::Terminate,
@@ -35,6 +39,7 @@ const FAULTS: [Fault; 9] = [
     Fault::Silence,
     Fault::Swizzle,
     Fault::Busy,
+    Fault::Migrate,
 ];
 
 /// How long it may take until a lost connection is found to be lost and replaced, unless it fell
@@ -55,6 +60,7 @@ impl World {
             faults.silence,
             faults.swizzle,
             self.options.grudges.busy,
+            self.options.grudges.migrate,
         ];
         let drawn = self.prng.below(1_000_000);
         let mut bound = 0;
@@ -96,6 +102,15 @@ impl World {
             Fault::Silence => self.silence(link),
             Fault::Swizzle => self.swizzle(links),
             Fault::Busy => self.port.node.moods.busy_until = now + length,
+            Fault::Migrate => {
+                let keys = TAGS.map(|tag| slot(tag.as_bytes()));
+                let channels = [&b"d0"[..], b"d1"].map(slot);
+                let slots = [&keys[..], &channels[..]].concat();
+                let cluster = self.port.node.cluster.as_mut();
+                cluster
+                    .expect("only a cluster has slots")
+                    .begin_migration(now, &slots);
+            }
         }
     }
 
@@ -117,6 +132,9 @@ impl World {
         lost.into_iter()
             .for_each(|link| self.lose(link, REPLACED_WITHIN));
         self.port.crash(now, &mut self.network, door, now + length);
+        if self.options.is_spread {
+            return self.port.node.lose_door(now, door, now + length);
+        }
         let grudges = self.options.grudges;
         let mut up_to =
             |most: Duration| Duration::from_nanos(self.prng.between(0, most.as_nanos() as u64));
@@ -131,7 +149,8 @@ impl World {
     fn silence(&mut self, link: LinkId) {
         let now = self.now;
         let patience = self.options.patience.upstream;
-        let within = patience.idle.max(patience.unacked) + REPLACED_WITHIN;
+        // Who sends at the last moment waits once more.
+        let within = patience.idle + patience.unacked + REPLACED_WITHIN;
         self.lose(link, within);
         let is_host = self.prng.chance(500);
         let client = self.clients.iter().position(|it| it.link == Some(link));
