@@ -129,7 +129,7 @@ impl Node {
         self.log.begin();
         let token = token_of(words);
         let is_in_multi = session.multi.is_some();
-        let is_asking = core::mem::take(&mut session.is_asking);
+        let is_asking = session.is_asking;
         let has_asked = core::mem::take(&mut session.has_asked);
         let row = TABLE.find(words);
         session.has_asked = row.is_some_and(|row| row.name == "asking");
@@ -547,7 +547,12 @@ impl Serves for Node {
             self.unblock(&mut session, &Value::NullList, false);
         } else {
             match session.requests.pop_front() {
-                Some(Taken::Request(words)) => self.take(&mut session, now, &words),
+                Some(Taken::Request(words)) => {
+                    self.take(&mut session, now, &words);
+                    // What is asked for in a transaction is all of it.
+                    let is_asking = words[0].eq_ignore_ascii_case(b"asking");
+                    session.is_asking &= is_asking || session.multi.is_some();
+                }
                 Some(Taken::Bad(text)) => {
                     session.say(&Value::error(text));
                     session.has_ended = true;

@@ -132,7 +132,7 @@ impl Redis {
         let unwatch = Handling::Session(SessionCommand::Unwatch);
         command.filter(|command| command.handling == unwatch)?;
         let node = self.clients[id].spread().bound?;
-        if self.has_to_wait_for_wide(id) {
+        if self.has_to_land(id) {
             return Some(Turn::Wait);
         }
         self.clients[id].spread().bound = None;

@@ -350,7 +350,8 @@ impl Redis {
         let branch = client.branch.as_mut().expect("it is a branch");
         let front = branch.front;
         let mut part = branch.parts.pop_front().expect("it was asked for");
-        if self.clients.get(front).is_none() {
+        if self.clients.get(front).is_none() || self.doomed.contains(&front) {
+            // Without its reply, none of those that wait behind it may reach the client.
             return;
         }
         if matches!(part.kind, PartKind::Unit { .. }) && part.verdict.is_none() {

@@ -63,14 +63,27 @@ impl Redis {
         let Some(node) = spread.bound else {
             return false;
         };
+        let has_landed = spread.is_settled();
         let Some(branch) = spread.branch(node).and_then(|it| self.clients.get(it)) else {
             return false;
         };
-        let is_busy = branch.lease.is_some() || !branch.is_settled();
+        // What it watches may be on its way to another node.
+        let is_busy = branch.lease.is_some() || !branch.is_settled() || !has_landed;
         if !is_busy && branch.input.unparsed().is_empty() {
             self.clients[id].spread().bound = None;
         }
         false
+    }
+
+    /// Whether what has to do with watched keys has to wait: what was sent before may be on its way
+    /// to other nodes, and those keys with it.
+    pub(crate) fn has_to_land(&mut self, id: ClientId) -> bool {
+        let client = &mut self.clients[id];
+        let is_early = !client.spread().is_settled();
+        if is_early {
+            client.waiting = Waiting::Itself;
+        }
+        is_early
     }
 
     /// MULTI.
@@ -101,9 +114,7 @@ impl Redis {
         let client = &self.clients[id];
         let bound = client.spread.as_ref().and_then(|spread| spread.bound);
         if let Some(node) = bound {
-            if !self.clients[id].spread().is_settled() {
-                // What it has sent to other nodes, or will be sent to this one, comes first.
-                self.clients[id].waiting = Waiting::Itself;
+            if self.has_to_land(id) {
                 return Turn::Wait;
             }
             // Where it watches its keys.

@@ -314,6 +314,39 @@ fn sends_what_was_lost_before_what_has_waited_behind_it() {
 }
 
 #[test]
+fn tells_nothing_behind_a_reply_that_will_not_come() {
+    let mut stage = stage();
+    let client = stage.client();
+    assert_eq!(stage.ask(client, "MULTI"), "+OK");
+    stage.send(client, "SET b 1");
+    stage.say_at(7001, "+OK");
+    let lease = stage.on("SET b 1");
+    stage.say(lease, "+QUEUED");
+    stage.heard(client);
+    stage.send(client, "GET b");
+    stage.send(client, "DISCARD");
+    stage.send(client, "GET c");
+    stage.say_at(7002, "$1 1");
+    stage.lose(lease);
+    assert_eq!(stage.heard(client), "", "it would be taken for another");
+    assert!(stage.is_closed(client));
+}
+
+#[test]
+fn ends_watching_where_the_keys_have_gone() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "WATCH b");
+    stage.send(client, "UNWATCH");
+    assert_eq!(stage.asked_at(7001), "WATCH b");
+    stage.refuse_at(7001, "ASK 3300 127.0.0.1:7002");
+    assert_eq!(stage.asked_at(7002), "ASKING; WATCH b");
+    stage.say_at(7002, "+OK +OK");
+    assert_eq!(stage.asked_at(7001), "");
+    assert_eq!(stage.asked_at(7002), "UNWATCH");
+}
+
+#[test]
 fn runs_nothing_after_what_came_later() {
     let mut stage = stage();
     let client = stage.client();
