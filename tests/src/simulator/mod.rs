@@ -1,12 +1,13 @@
 //! The simulator: a third driver, a network, nodes and clients in one thread, from one seed.
 //!
-//! Pure and deterministic: no sockets, clocks, threads or hash order. How it works: `world` draws
-//! its options from the seed and then does, again and again, one of the things that can be done
-//! now: a client acts (`client`, `script`), a session of the node does a step (`postgres`), a shard
-//! does a pass (`driver`), bytes arrive (`network`), a fault strikes. Every client compares each
-//! frame with a private connection of its own (`private`, the same node code for one session), and
-//! `checker` looks at the world from outside. Invariant: the same seed with the same options gives
-//! the same run.
+//! Pure and deterministic: no sockets, clocks, threads or hash order. How it works: `world`, the
+//! same for every protocol, draws what a run is made of from the seed and then does, again and
+//! again, one of the things that can be done now: a client acts (`client`, `script`), a session of
+//! the node does a step (`postgres`, `redis`), a shard does a pass (`driver`), bytes arrive
+//! (`network`), a fault strikes. What only one protocol has of it is its `play`. With PostgreSQL,
+//! every client compares each frame with a private connection of its own (`private`, the same node
+//! code for one session), and `checker` looks at the world from outside. Invariant: the same seed
+//! with the same options gives the same run.
 
 pub mod checker;
 pub mod classifier;
@@ -29,7 +30,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use manifold_core::planted::Bug;
 
-pub use world::{Between, Failure, Report, World};
+pub use world::{Between, Failure, Report};
+
+use postgres::play::PgWorld;
+use redis::play::RedisWorld;
 
 /// What the clients and the node of a run speak.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,8 +97,8 @@ impl Setup {
 /// Runs a seed to its end. A panic of the core is a failure like any other.
 pub fn simulate(seed: u64, setup: Setup) -> Result<Report, Failure> {
     let run = || match setup.protocol {
-        Protocol::Postgres => World::new(seed, setup).run(),
-        Protocol::Redis => redis::world::World::new(seed, setup).run(),
+        Protocol::Postgres => PgWorld::new(seed, setup).run(),
+        Protocol::Redis => RedisWorld::new(seed, setup).run(),
     };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);

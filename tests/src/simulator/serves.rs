@@ -42,6 +42,14 @@ pub trait Serves {
     fn next_time(&self, now: Instant) -> Option<Instant>;
     /// How many connections there are.
     fn sessions_open(&self) -> usize;
+    /// How many connections there ever were.
+    fn sessions_made(&self) -> u64;
+    /// How many writes it has done for good.
+    fn committed(&self) -> u64;
+    /// An operator ends a connection.
+    fn terminate(&mut self, id: SessionId);
     /// It is now: what happens by the clock alone does so.
     fn tick(&mut self, _now: Instant) {}
+    /// Everything is as it should be again.
+    fn calm(&mut self, _now: Instant) {}
 }

@@ -1,36 +1,35 @@
 //! The world: clients, network, shards and node in one thread, moved on by one random step at a
 //! time.
 //!
-//! Knows all parts and the order of nothing between them. Invariant: everything random comes from
-//! the seed, so that a run can be had again.
+//! Knows all parts and the order of nothing between them, and no protocol: what one has of its own
+//! is its `Play`. Invariant: everything random comes from the seed, so that a run can be had again.
 
+mod checks;
+pub(super) mod course;
 mod faults;
-mod logins;
 pub(super) mod nodes;
-pub(super) mod options;
 pub(super) mod passes;
+pub(super) mod play;
 pub(super) mod setup;
-mod storms;
 
 use core::fmt;
 
 use manifold_core::time::Instant;
 
+pub use course::{Between, Course, Faults};
+pub use faults::Fault;
 pub use nodes::NodePort;
-pub use options::{Between, Faults, Options};
+pub use play::{Acts, Counts, Play};
 
-use super::checker;
-use super::client::Client;
-use super::driver::Driver;
+use super::driver::{Happening, text_of};
 use super::network::{LinkId, Network};
-use super::postgres::Node;
 use super::prng::Prng;
+use super::serves::Serves;
 use super::trace::Trace;
-use passes::SimShard;
-use storms::Cancel;
+use passes::{DRAIN_MS, SimShard};
 
 /// Steps after which a run is said not to come to rest.
-pub(super) const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 3_000_000;
 
 /// Why a run failed.
 #[derive(Clone, Debug)]
@@ -82,30 +81,42 @@ pub struct Report {
 enum Action {
     Connect(usize),
     Client(usize),
-    Cancel(usize),
+    Interrupt(usize),
     Node(LinkId, nodes::Act),
     Pass(usize),
 }
 
 /// A world.
 #[derive(Debug)]
-pub struct World {
-    seed: u64,
-    options: Options,
-    now: Instant,
-    prng: Prng,
-    network: Network,
-    port: NodePort<Node>,
-    shards: Vec<SimShard>,
-    clients: Vec<Client>,
-    cancels: Vec<Cancel>,
-    trace: Trace,
-    is_healed: bool,
-    is_draining: bool,
+pub struct World<P: Play> {
+    /// What it was made from.
+    pub seed: u64,
+    /// What the run is made of.
+    pub course: Course,
+    /// What time it is.
+    pub now: Instant,
+    /// Where everything random that happens to all comes from.
+    pub prng: Prng,
+    /// Links and what is on them.
+    pub network: Network,
+    /// The node, and its connections.
+    pub port: NodePort<P::Node>,
+    /// Shards and their drivers; none where clients are connected directly.
+    pub shards: Vec<SimShard>,
+    /// Everybody who ever came.
+    pub clients: Vec<P::Client>,
+    /// What has happened.
+    pub trace: Trace,
+    /// What the protocol has of its own.
+    pub play: P,
+    /// Nothing goes wrong any more.
+    pub is_healed: bool,
+    /// Everybody is gone, and the shards finish.
+    pub is_draining: bool,
     violation: Option<String>,
 }
 
-impl World {
+impl<P: Play> World<P> {
     /// Runs to the end.
     pub fn run(mut self) -> Result<Report, Failure> {
         while self.violation.is_none() && !self.is_over() {
@@ -125,13 +136,14 @@ impl World {
     }
 
     fn report(&self) -> Report {
+        let counts: Vec<Counts> = self.clients.iter().map(Acts::counts).collect();
         Report {
             hash: self.trace.hash(),
             steps: self.trace.steps,
-            answered: self.clients.iter().map(|client| client.answered).sum(),
-            excused: self.clients.iter().map(|client| client.excused).sum(),
-            committed: self.port.node.database.ledger.len() as u64,
-            heard: self.clients.iter().map(|client| client.notified).sum(),
+            answered: counts.iter().map(|it| it.answered).sum(),
+            excused: counts.iter().map(|it| it.excused).sum(),
+            committed: self.port.node.committed(),
+            heard: counts.iter().map(|it| it.heard).sum(),
             sessions: self.port.node.sessions_made(),
             sessions_high: self.port.sessions_high as u64,
             nanos: self.now.0,
@@ -141,7 +153,8 @@ impl World {
     /// Does some of what can be done now, or lets time pass.
     fn turn(&mut self) {
         self.heal_when_due();
-        self.end_cancels();
+        self.port.node.tick(self.now);
+        P::attend(self);
         if self.is_over() {
             return;
         }
@@ -174,18 +187,14 @@ impl World {
             } else if client.is_ready(self.now, &self.network) {
                 actions.push(Action::Client(place));
             }
-            if client.wants_cancel {
-                actions.push(Action::Cancel(place));
+            if client.wants_interrupt() {
+                actions.push(Action::Interrupt(place));
             }
         }
         let acts = self.port.acts(self.now, &self.network);
         actions.extend(acts.into_iter().map(|(link, act)| Action::Node(link, act)));
-        let is_ready = |shard: &SimShard| shard.is_ready(self.now, &self.network);
-        let ready = self
-            .shards
-            .iter()
-            .enumerate()
-            .filter(|(_, shard)| is_ready(shard));
+        let shards = self.shards.iter().enumerate();
+        let ready = shards.filter(|(_, shard)| shard.is_ready(self.now, &self.network));
         actions.extend(ready.map(|(place, _)| Action::Pass(place)));
         actions
     }
@@ -196,20 +205,22 @@ impl World {
             Action::Connect(place) => self.connect_client(place),
             Action::Client(place) => {
                 let client = &mut self.clients[place];
-                let (what, bytes) = client.act(now, &mut self.network);
-                let name = &client.name;
+                let (what, bytes) = self
+                    .play
+                    .act(client, now, &mut self.network, &self.port.node);
+                let name = client.name();
                 self.trace.note(
                     now,
                     &[&[place as u8], what.as_bytes(), &bytes].concat(),
-                    || format!("{name} {what} {}", super::driver::text_of(&bytes)),
+                    || format!("{name} {what} {}", text_of(&bytes)),
                 );
                 self.collect_from(place);
             }
-            Action::Cancel(place) => self.send_cancel(place),
+            Action::Interrupt(place) => P::interrupt(self, place),
             Action::Node(link, act) => {
                 let moved = self.port.act(now, &mut self.network, link, act);
                 self.trace.note(now, &moved, || {
-                    format!("node {act:?} {link:?} {}", super::driver::text_of(&moved))
+                    format!("node {act:?} {link:?} {}", text_of(&moved))
                 });
             }
             Action::Pass(place) => self.pass(place),
@@ -219,9 +230,8 @@ impl World {
     fn collect_from(&mut self, place: usize) {
         let client = &mut self.clients[place];
         let is_gone = client.is_gone();
-        let noted = client.violations.drain(..).next();
-        let lost = checker::check_acknowledged(client, &self.port.node);
-        self.violation = self.violation.take().or(noted).or(lost);
+        let noted = client.take_violation(&self.port.node);
+        self.violation = self.violation.take().or(noted);
         if is_gone {
             self.replace_client();
         }
@@ -230,28 +240,21 @@ impl World {
     /// Lets time pass to the next moment at which anything can happen.
     fn pass_time(&mut self) {
         let now = self.now;
-        let clients = self
-            .clients
-            .iter()
-            .filter_map(|client| client.next_time(now));
+        let clients = self.clients.iter().filter_map(|it| it.next_time(now));
         let shards = self.shards.iter().filter_map(|shard| shard.next_time(now));
         let others = [
             self.network.next_time(now),
             self.port.next_time(now),
-            self.next_cancel(),
+            P::next_time(self),
         ];
-        let next = clients
-            .chain(shards)
-            .chain(others.into_iter().flatten())
-            .min();
+        let all = clients.chain(shards).chain(others.into_iter().flatten());
+        let next = all.min();
         self.check_time();
         match next {
             Some(next) => self.now = next.min(self.deadline()).max(Instant(now.0 + 1)),
             None if self.is_healed => {
-                self.fail(format!(
-                    "I11: nothing will ever happen, and {}",
-                    self.who_waits()
-                ));
+                let who = self.who_waits();
+                self.fail(format!("I11: nothing will ever happen, and {who}"));
             }
             None => self.now = self.now.max(self.deadline()),
         }
@@ -259,23 +262,26 @@ impl World {
 
     /// The next moment at which the world itself does something.
     fn deadline(&self) -> Instant {
-        let safety = Instant(0) + self.options.safety;
+        let safety = Instant(0) + self.course.safety;
         if self.is_healed {
-            safety + self.options.liveness
+            safety + self.course.liveness
         } else {
             safety
         }
     }
 
     fn heal_when_due(&mut self) {
-        let everybody_is_gone = self.clients.iter().all(Client::is_gone);
         // Where every byte arrives by itself, faults may strike before anything long arrives whole.
         let is_late = self.now >= self.deadline() || self.trace.steps >= STEPS_MAX / 2;
-        if !self.is_healed && (everybody_is_gone || is_late) {
+        if !self.is_healed && (self.clients.iter().all(Acts::is_done) || is_late) {
             self.heal();
         }
+        let everybody_is_gone = self.clients.iter().all(Acts::is_gone);
         if self.is_healed && everybody_is_gone && !self.is_draining {
-            self.drain();
+            self.is_draining = true;
+            for sim in &mut self.shards {
+                sim.driver.post(self.now, Happening::Drain(DRAIN_MS));
+            }
         }
     }
 
@@ -287,10 +293,11 @@ impl World {
         weather.window = weather.window.max(64_000);
         weather.chunk_max = weather.chunk_max.max(1_000);
         self.port.heal(self.now);
-        self.clients.iter_mut().for_each(Client::calm);
+        self.port.node.calm(self.now);
+        self.clients.iter_mut().for_each(Acts::calm);
         self.shards.iter_mut().for_each(|shard| shard.driver.calm());
         // Time may have stopped short of it when everybody left early.
-        self.options.safety = self.now.since(Instant(0));
+        self.course.safety = self.now.since(Instant(0));
         self.trace.note(self.now, b"heal", || "healed".to_owned());
     }
 
@@ -298,79 +305,18 @@ impl World {
         self.is_draining
             && self.shards.iter().all(SimShard::is_over)
             && self.port.links().next().is_none()
-            && self.cancels.is_empty()
+            && self.play.is_over()
     }
 
-    fn check_step(&mut self) {
-        let database = &mut self.port.node.database;
-        let cancelled = core::mem::take(&mut database.cancelled);
-        let hit = checker::check_cancelled(&self.clients, &cancelled);
-        let noted = database.violations.pop().or(hit);
-        let of_driver = self
-            .shards
-            .iter_mut()
-            .find_map(|shard| shard.driver.violations.pop());
-        let connections = match self.options.between {
-            Between::Nothing => None,
-            Between::Shards(_) => self.check_bounds(),
-        };
-        let found = self
-            .violation
-            .take()
-            .or(noted)
-            .or(of_driver)
-            .or(connections);
-        self.violation = found;
-        self.check_time();
-        if self.trace.steps > STEPS_MAX {
-            self.fail(format!(
-                "I11: no rest after {STEPS_MAX} steps, and {}",
-                self.who_waits()
-            ));
-        }
-    }
-
-    fn check_bounds(&self) -> Option<String> {
-        let connections_max = self.options.connections_max;
-        let connections = self.port.connections(&self.network, 0);
-        let drivers = self.shards.iter().map(|sim| &sim.driver);
-        let links = drivers.clone().map(Driver::links_to_node).sum();
-        checker::check_connections(connections, connections_max)
-            .or_else(|| checker::check_links(links, connections_max))
-            .or_else(|| {
-                let mut drivers = drivers;
-                drivers.find_map(|driver| {
-                    checker::check_forgotten(self.now, driver)
-                        .or_else(|| checker::check_hanging(self.now, driver, &self.options.limits))
-                })
-            })
-    }
-
-    fn check_time(&mut self) {
-        if self.is_healed && self.now >= self.deadline() {
-            self.fail(format!("I11: the time is over, and {}", self.who_waits()));
-        }
-    }
-
-    fn check_end(&mut self) {
-        let node = &self.port.node;
-        let found = checker::check_at_most_once(node)
-            .or_else(|| checker::check_nothing_foreign(&self.clients, node))
-            .or_else(|| checker::check_nothing_left(node))
-            .or_else(|| self.shards.iter().find_map(SimShard::check_end));
-        self.violation = found;
-    }
-
-    fn fail(&mut self, violation: String) {
+    /// The run has failed, if it had not before.
+    pub fn fail(&mut self, violation: String) {
         self.violation.get_or_insert(violation);
     }
 
     fn who_waits(&self) -> String {
         let waiting = self.clients.iter().filter(|client| !client.is_gone());
-        let names: Vec<String> = waiting
-            .map(|client| format!("{} {:?} {}", client.name, client.phase, client.in_flight()))
-            .collect();
-        let sessions = self.port.node.sessions().count();
-        format!("waiting: {names:?}; {sessions} sessions at the node")
+        let waiting: Vec<String> = waiting.map(Acts::describe).collect();
+        let sessions = self.port.node.sessions_open();
+        format!("waiting: {waiting:?}; {sessions} sessions at the node")
     }
 }

@@ -10,6 +10,7 @@ pub mod extended;
 mod locks;
 mod login;
 mod messages;
+pub mod play;
 mod query;
 pub mod report;
 mod session;
@@ -74,11 +75,6 @@ impl Node {
         }
     }
 
-    /// How many sessions there ever were.
-    pub fn sessions_made(&self) -> u64 {
-        self.sessions_made
-    }
-
     /// The sessions, by id.
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.values()
@@ -123,17 +119,6 @@ impl Node {
                 self.database.cancelled.push(token.to_owned());
             }
             session.cancel(hits_next);
-        }
-    }
-
-    /// An operator ends a session.
-    pub fn terminate(&mut self, id: SessionId) {
-        if let Some(session) = self
-            .sessions
-            .get_mut(&id)
-            .filter(|session| session.is_logged_in())
-        {
-            session.is_terminated = true;
         }
     }
 
@@ -228,6 +213,21 @@ impl Serves for Node {
     fn next_time(&self, now: Instant) -> Option<Instant> {
         let times = self.sessions().filter_map(Session::next_time);
         times.filter(|time| *time > now).min()
+    }
+
+    fn sessions_made(&self) -> u64 {
+        self.sessions_made
+    }
+
+    fn committed(&self) -> u64 {
+        self.database.ledger.len() as u64
+    }
+
+    fn terminate(&mut self, id: SessionId) {
+        let session = self.sessions.get_mut(&id);
+        if let Some(session) = session.filter(|session| session.is_logged_in()) {
+            session.is_terminated = true;
+        }
     }
 
     fn sessions_open(&self) -> usize {

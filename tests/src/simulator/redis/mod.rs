@@ -1,10 +1,9 @@
-//! The same simulation with a simulated Redis: node, clients, model and world.
+//! A simulated Redis, alone or as a cluster: node, clients, model, and what a world has of it.
 //!
-//! Network, drivers and shards are those of the other protocol. How it works: every request whose
-//! reply depends on data carries a token in one of its words; the node logs what it answered to
-//! each (`log`), and a client compares what it receives with that log and with what it knows of its
-//! own session (`model`, `judge`). Invariant: the same seed with the same set-up gives the same
-//! run.
+//! How it works: every request whose reply depends on data carries a token in one of its words; the
+//! node logs what it answered to each (`log`), and a client compares what it receives with that log
+//! and with what it knows of its own session (`model`, `judge`). Invariant: the same seed with the
+//! same set-up gives the same run.
 
 pub mod client;
 pub mod cluster;
@@ -15,10 +14,10 @@ pub mod log;
 pub mod model;
 pub mod node;
 mod options;
+pub mod play;
 pub mod publish;
 pub mod resp;
 pub mod script;
 mod session;
 mod table;
 mod transaction;
-pub mod world;

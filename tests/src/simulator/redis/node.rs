@@ -74,22 +74,9 @@ impl Node {
         }
     }
 
-    /// How many connections there ever were.
-    pub fn sessions_made(&self) -> u64 {
-        self.sessions_made
-    }
-
     /// One connection.
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.sessions.get(&id)
-    }
-
-    /// An operator ends a connection.
-    pub fn terminate(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.has_ended = true;
-            session.output.clear();
-        }
     }
 
     /// Nobody waits any more.
@@ -101,23 +88,6 @@ impl Node {
                 self.sessions.insert(id, session);
             }
         }
-    }
-
-    /// Everything is as it should be again.
-    pub fn calm(&mut self, now: Instant) {
-        if self.cluster.is_some() {
-            self.end_migration(now);
-        }
-        if let Some(cluster) = &mut self.cluster {
-            cluster.calm(now);
-            self.send_away();
-        }
-        self.moods = Moods {
-            loading_until: now,
-            readonly_until: now,
-            busy_until: now,
-            oom: 0,
-        };
     }
 
     /// Who a connection is before it says so.
@@ -592,7 +562,38 @@ impl Serves for Node {
         self.sessions.len()
     }
 
+    fn sessions_made(&self) -> u64 {
+        self.sessions_made
+    }
+
+    fn committed(&self) -> u64 {
+        self.log.ledger.len() as u64
+    }
+
+    fn terminate(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.has_ended = true;
+            session.output.clear();
+        }
+    }
+
     fn tick(&mut self, now: Instant) {
         self.go_on(now);
+    }
+
+    fn calm(&mut self, now: Instant) {
+        if self.cluster.is_some() {
+            self.end_migration(now);
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.calm(now);
+            self.send_away();
+        }
+        self.moods = Moods {
+            loading_until: now,
+            readonly_until: now,
+            busy_until: now,
+            oom: 0,
+        };
     }
 }

@@ -6,86 +6,59 @@
 use core::time::Duration;
 
 use manifold_core::limits::Limits;
+use manifold_core::time::Instant;
 
-use super::client::{Excuses, Habits};
-use super::script::Taste;
-use crate::simulator::driver::Temper;
-use crate::simulator::network::Weather;
+use super::client::{Client, Excuses, Habits};
+use super::script::{Script, Taste};
 use crate::simulator::prng::Prng;
-use crate::simulator::world::options::{HARSH_RUNS, Waits, draw_faults, draw_temper, draw_weather};
-use crate::simulator::world::{Between, Faults};
+use crate::simulator::world::course::{Waits, draw_faults, draw_temper, draw_weather};
+use crate::simulator::world::{Between, Course, Faults};
 
 /// How often a node refuses things.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grudges {
-    /// How often a script runs for a while, in a million steps of the world.
-    pub busy: u32,
     /// In a thousand commands that need memory, how many find none.
     pub oom: u32,
     /// How long it loads after a restart, at most.
     pub loading: Duration,
     /// How long it takes no writes after that, at most.
     pub readonly: Duration,
-    /// How often a slot goes from node to node, in a million steps of the world.
-    pub migrate: u32,
 }
 
 /// In a thousand runs, how many are with a cluster.
 const SPREAD_RUNS: u32 = 250;
 
-/// A run.
+/// What only Redis has.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What stands between clients and node.
-    pub between: Between,
-    /// How many clients come.
-    pub clients: u32,
-    /// How many come in all: some come for those that have gone.
-    pub clients_max: u32,
-    /// Episodes of each.
-    pub episodes: u32,
-    /// The time within which they come.
-    pub arrival: Duration,
-    /// What they do.
+    /// What clients do.
     pub taste: Taste,
-    /// What goes wrong.
-    pub faults: Faults,
     /// What the node refuses.
     pub grudges: Grudges,
-    /// The network.
-    pub weather: Weather,
-    /// How long the proxy waits for who is silent.
-    pub patience: Waits,
-    /// The drivers.
-    pub temper: Temper,
     /// Nobody may do anything without a password.
     pub is_locked: bool,
     /// How many threads the node reads with.
     pub threads: u32,
     /// The node is a cluster.
     pub is_spread: bool,
-    /// The bounds of the shards.
-    pub limits: Limits,
-    /// Whether some bound is so small that clients may be told of it.
-    pub are_limits_tiny: bool,
-    /// Connections to the node, all shards together.
-    pub connections_max: u32,
-    /// In a thousand clients, how many are of each difficult kind.
-    pub odd_clients: u32,
-    /// The simulated time after which faults cease.
-    pub safety: Duration,
-    /// The simulated time within which everybody must finish after that.
-    pub liveness: Duration,
 }
 
 impl Options {
     /// The options of a seed.
-    pub fn draw(prng: &mut Prng, between: Between) -> Self {
+    pub fn draw(prng: &mut Prng, between: Between) -> (Course, Self) {
         let is_clean = prng.chance(400);
         let (faults, grudges) = if is_clean {
             (Faults::default(), Grudges::default())
         } else {
-            (draw_faults(prng), draw_grudges(prng))
+            let faults = draw_faults(prng);
+            let (busy, grudges) = draw_grudges(prng);
+            let faults = Faults {
+                busy,
+                // A node says nothing that it was not asked.
+                notice: 0,
+                ..faults
+            };
+            (faults, grudges)
         };
         let (limits, are_limits_tiny) = draw_limits(prng);
         let clients = *prng.pick(&[1, 2, 3, 5, 8, 12]);
@@ -99,89 +72,103 @@ impl Options {
             // Shards share a node only as far as there are connections for each of them.
             Between::Shards(count) => Between::Shards(count.min((connections_max / 4).max(1))),
         };
-        Self {
+        let clients_max = clients * *prng.pick(&[1, 1, 2, 4]);
+        let episodes = *prng.pick(&[2, 5, 10]);
+        let arrival = Duration::from_millis(*prng.pick(&[0, 5, 100]));
+        let weather = draw_weather(prng);
+        let temper = draw_temper(prng);
+        let threads = *prng.pick(&[1, 1, 2, 4]);
+        let course = Course {
             between,
             clients,
-            clients_max: clients * *prng.pick(&[1, 1, 2, 4]),
-            episodes: *prng.pick(&[2, 5, 10]),
-            arrival: Duration::from_millis(*prng.pick(&[0, 5, 100])),
-            taste,
+            clients_max,
+            episodes,
+            arrival,
             faults,
-            grudges,
-            weather: draw_weather(prng),
+            weather,
             patience: Waits::of_drivers(),
-            temper: draw_temper(prng),
-            is_locked,
-            threads: *prng.pick(&[1, 1, 2, 4]),
-            is_spread: false,
+            temper,
             limits,
             are_limits_tiny,
             connections_max,
             odd_clients: *prng.pick(&[0, 200, 500]),
             safety: Duration::from_secs(10),
             liveness: Duration::from_secs(600),
-        }
+        };
+        let options = Self {
+            taste,
+            grudges,
+            is_locked,
+            threads,
+            is_spread: false,
+        };
+        (course, options)
     }
 
     /// Makes a cluster of the node, in some of the runs.
-    pub fn spread(&mut self, prng: &mut Prng) {
+    pub fn spread(&mut self, course: &mut Course, prng: &mut Prng) {
         if !prng.chance(SPREAD_RUNS) {
             return;
         }
         self.is_spread = true;
         self.taste.is_spread = true;
-        self.grudges.migrate = *prng.pick(&[0, 1_000, 5_000]);
-    }
-
-    /// Adds what makes connections fall silent, in some of the runs.
-    pub fn harshen(&mut self, prng: &mut Prng) {
-        if !prng.chance(HARSH_RUNS) {
-            return;
-        }
-        self.temper.is_deaf = prng.chance(500);
-        let mut rate = |most: u64| {
-            if prng.chance(500) {
-                prng.between(1, most) as u32
-            } else {
-                0
-            }
-        };
-        let faults = &mut self.faults;
-        faults.silence = rate(500);
-        faults.swizzle = rate(200);
-        faults.hang = rate(200);
-        faults.lost_letter = rate(100);
+        course.faults.migrate = *prng.pick(&[0, 1_000, 5_000]);
     }
 
     /// What a client's reply may differ in.
-    pub fn excuses(&self) -> Excuses {
-        let is_lossy = self.faults.lose_connections();
+    fn excuses(&self, course: &Course) -> Excuses {
+        let is_lossy = course.faults.lose_connections();
         Excuses {
             is_lossy,
-            is_starved: self.are_limits_tiny,
-            has_no_hub: self.connections_max < if self.is_spread { 3 } else { 2 },
+            is_starved: course.are_limits_tiny,
+            has_no_hub: course.connections_max < if self.is_spread { 3 } else { 2 },
             // A cluster's big replies are not asked anew for who does not read them.
             closes: is_lossy
-                || self.are_limits_tiny
-                || self.is_spread && self.limits.reply_bytes_max < 100_000,
-            is_moody: self.grudges.busy > 0 || self.faults.restart > 0,
+                || course.are_limits_tiny
+                || self.is_spread && course.limits.reply_bytes_max < 100_000,
+            is_moody: course.faults.busy > 0 || course.faults.restart > 0,
             is_locked: self.is_locked,
             is_spread: self.is_spread,
-            is_cramped: is_lossy && self.connections_max < 5,
-            forgets: self.limits.request_bytes_max < 10_000,
+            is_cramped: is_lossy && course.connections_max < 5,
+            forgets: course.limits.request_bytes_max < 10_000,
         }
+    }
+
+    /// A client that has not connected yet and comes after `from`.
+    pub fn new_client(
+        &self,
+        course: &Course,
+        number: u32,
+        from: Instant,
+        prng: &mut Prng,
+    ) -> Client {
+        let name = format!("c{number}");
+        let habits = draw_habits(prng, course.odd_clients);
+        let taste = self.taste.clone();
+        let script = Script::new(name.clone(), taste, course.episodes, prng.fork());
+        let starts_at = course.arrival_from(from, prng);
+        let stream = prng.fork();
+        Client::new(
+            name,
+            habits,
+            self.excuses(course),
+            script,
+            stream,
+            starts_at,
+        )
     }
 }
 
-fn draw_grudges(prng: &mut Prng) -> Grudges {
+/// How often a script runs for a while, and what the node refuses.
+fn draw_grudges(prng: &mut Prng) -> (u32, Grudges) {
     let times = [0, 0, 5, 200, 2_000];
-    Grudges {
-        busy: *prng.pick(&[0, 0, 300]),
+    let busy = *prng.pick(&[0, 0, 300]);
+    let grudges = Grudges {
         oom: *prng.pick(&[0, 0, 100]),
         loading: Duration::from_millis(*prng.pick(&times)),
         readonly: Duration::from_millis(*prng.pick(&times)),
-        migrate: 0,
-    }
+    };
+    (busy, grudges)
 }
 
 /// Half of the runs have the default bounds; in the others some are next to nothing.
@@ -220,7 +207,7 @@ fn draw_limits(prng: &mut Prng) -> (Limits, bool) {
 }
 
 /// How one client behaves.
-pub fn draw_habits(prng: &mut Prng, odd_clients: u32) -> Habits {
+fn draw_habits(prng: &mut Prng, odd_clients: u32) -> Habits {
     let mut odd = || prng.chance(odd_clients);
     let [reads_slowly, writes_slowly, leaves, garbles, half_closes] =
         [odd(), odd(), odd(), odd(), odd()];

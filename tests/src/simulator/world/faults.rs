@@ -6,58 +6,69 @@ use core::time::Duration;
 
 use manifold_core::time::Instant;
 
-use super::World;
 use super::nodes::Act;
-use crate::simulator::client::ASYNC_NOTICE;
+use super::{Acts, Faults, Play, World};
 use crate::simulator::network::{End, LinkId};
+use crate::simulator::serves::Serves;
 
 /// The kinds of faults, in the order of their rates.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fault {
+pub enum Fault {
+    /// A link carries nothing for a while.
     Clog,
+    /// The connection of a session breaks.
     Reset,
+    /// An operator ends a session.
     Terminate,
+    /// The process of a session dies before, after or amid what it does.
     Kill,
+    /// The node dies and comes back.
     Restart,
+    /// Nothing is run for a while.
     Freeze,
+    /// Something is said out of turn.
     Notice,
+    /// A link falls silent for ever.
     Silence,
+    /// Many links carry nothing, each for another while.
     Swizzle,
+    /// Many cancels come at once.
     Storm,
+    /// A script runs for a while.
+    Busy,
+    /// A slot goes from node to node.
+    Migrate,
 }
 
-const FAULTS: [Fault; 10] = [
-    Fault::Clog,
-    Fault::Reset,
-    Fault::Terminate,
-    Fault::Kill,
-    Fault::Restart,
-    Fault::Freeze,
-    Fault::Notice,
-    Fault::Silence,
-    Fault::Swizzle,
-    Fault::Storm,
-];
+impl Faults {
+    fn rates(&self) -> [(Fault, u32); 12] {
+        [
+            (Fault::Clog, self.clog),
+            (Fault::Reset, self.reset),
+            (Fault::Terminate, self.terminate),
+            (Fault::Kill, self.kill),
+            (Fault::Restart, self.restart),
+            (Fault::Freeze, self.freeze),
+            (Fault::Notice, self.notice),
+            (Fault::Silence, self.silence),
+            (Fault::Swizzle, self.swizzle),
+            (Fault::Storm, self.storm),
+            (Fault::Busy, self.busy),
+            (Fault::Migrate, self.migrate),
+        ]
+    }
+}
 
-impl World {
+/// How long it may take until a lost connection is found to be lost and replaced, unless it fell
+/// silent: attempts that hang, and the pauses between them.
+const REPLACED_WITHIN: Duration = Duration::from_secs(8);
+
+impl<P: Play> World<P> {
     /// Lets each fault strike as often as this run wants it.
     pub(super) fn strike(&mut self) {
-        let faults = self.options.faults;
-        let rates = [
-            faults.clog,
-            faults.reset,
-            faults.terminate,
-            faults.kill,
-            faults.restart,
-            faults.freeze,
-            faults.notice,
-            faults.silence,
-            faults.swizzle,
-            faults.storm,
-        ];
         let drawn = self.prng.below(1_000_000);
         let mut bound = 0;
-        for (fault, rate) in FAULTS.into_iter().zip(rates) {
+        for (fault, rate) in self.course.faults.rates() {
             bound += u64::from(rate);
             if drawn < bound {
                 self.strike_with(fault);
@@ -80,27 +91,50 @@ impl World {
         self.trace.note(now, &[fault as u8], || {
             format!("fault {fault:?} on {link:?}")
         });
-        let session = self.port.session_of(link);
         let door = self.port.door_of(link).unwrap_or(0);
-        match (fault, session) {
-            (Fault::Clog, _) => self.network.clog(link, now, now + length),
-            (Fault::Terminate, Some(session)) => self.port.node.terminate(session),
-            (Fault::Kill | Fault::Reset, Some(_)) => self.kill_amid(link),
-            (Fault::Restart, _) => self.port.crash(now, &mut self.network, door, now + length),
-            (Fault::Freeze, _) => self.port.doors[door].frozen_until = now + length,
-            (Fault::Notice, Some(session)) => self.port.node.say(session, ASYNC_NOTICE),
-            (Fault::Silence, _) => self.silence(link),
-            (Fault::Swizzle, _) => self.swizzle(links),
-            (Fault::Storm, _) => self.storm(),
-            (_, None) => {}
+        match fault {
+            Fault::Clog => self.network.clog(link, now, now + length),
+            Fault::Terminate => self.terminate(link),
+            Fault::Kill | Fault::Reset => self.kill_amid(link),
+            Fault::Restart => self.restart(door, length),
+            Fault::Freeze => self.port.doors[door].frozen_until = now + length,
+            Fault::Silence => self.silence(link),
+            Fault::Swizzle => self.swizzle(links),
+            Fault::Notice | Fault::Storm | Fault::Busy | Fault::Migrate => {
+                P::strike(self, fault, link, length);
+            }
         }
+    }
+
+    fn terminate(&mut self, link: LinkId) {
+        P::lose(self, link, REPLACED_WITHIN);
+        if let Some(session) = self.port.session_of(link) {
+            self.port.node.terminate(session);
+        }
+    }
+
+    /// A process of the node dies, with all its connections.
+    fn restart(&mut self, door: usize, length: Duration) {
+        let now = self.now;
+        let links = self.port.links();
+        let lost: Vec<_> = links
+            .filter(|link| self.port.door_of(*link) == Some(door))
+            .collect();
+        lost.into_iter()
+            .for_each(|link| P::lose(self, link, REPLACED_WITHIN));
+        self.port.crash(now, &mut self.network, door, now + length);
+        P::restart(self, door, length);
     }
 
     /// Nothing crosses a link any more: somewhere between, or because the host of one end is gone.
     fn silence(&mut self, link: LinkId) {
         let now = self.now;
+        let patience = self.course.patience.upstream;
+        // Who sends at the last moment waits once more.
+        let within = patience.idle + patience.unacked + REPLACED_WITHIN;
+        P::lose(self, link, within);
         let is_host = self.prng.chance(500);
-        let client = self.clients.iter().position(|it| it.link == Some(link));
+        let client = self.clients.iter().position(|it| it.link() == Some(link));
         match client {
             Some(place) if is_host => {
                 self.clients[place].vanish(now, &mut self.network);
@@ -129,6 +163,7 @@ impl World {
     /// Kills a session before its next step, or after it with all, some or none of its reply sent.
     fn kill_amid(&mut self, link: LinkId) {
         let now = self.now;
+        P::lose(self, link, REPLACED_WITHIN);
         if self.prng.chance(700) {
             let acts = self.port.acts(now, &self.network);
             if acts.contains(&(link, Act::Step)) {

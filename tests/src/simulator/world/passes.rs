@@ -12,7 +12,7 @@ use manifold_core::shard::Shard;
 use manifold_core::time::Instant;
 
 use super::setup::dial;
-use super::{Faults, World};
+use super::{Faults, Play, World};
 use crate::simulator::checker;
 use crate::simulator::driver::{Dialled, Driver, Happening, describe};
 use crate::simulator::network::Network;
@@ -33,7 +33,7 @@ pub struct SimShard {
 const OPERATIONS_MAX: u32 = 10_000;
 
 /// How long the shards may take to finish what is in flight at the end, in milliseconds.
-pub(in crate::simulator) const DRAIN_MS: u64 = 1_000;
+pub(super) const DRAIN_MS: u64 = 1_000;
 
 impl SimShard {
     pub(in crate::simulator) fn is_ready(&self, now: Instant, network: &Network) -> bool {
@@ -123,16 +123,16 @@ impl SimShard {
     }
 }
 
-impl World {
+impl<P: Play> World<P> {
     /// One pass of a shard.
     pub(super) fn pass(&mut self, place: usize) {
         let now = self.now;
         let faults = if self.is_healed {
             Faults::default()
         } else {
-            self.options.faults
+            self.course.faults
         };
-        let patience = self.options.patience.upstream;
+        let patience = self.course.patience.upstream;
         let sim = &mut self.shards[place];
         sim.take_events(now, &mut self.network, &mut self.trace);
         let (port, prng) = (&mut self.port, &mut self.prng);
@@ -140,12 +140,16 @@ impl World {
             now,
             &mut self.network,
             &mut self.trace,
-            |network, address| dial(port, address, network, prng, now, patience, faults),
+            |network, address| {
+                let dialled = dial(port, address, network, prng, now, patience, faults);
+                if dialled.0.is_err() {
+                    P::refuse(&mut port.node, now + dialled.1);
+                }
+                dialled
+            },
         );
-        let depth = sim.driver.depth();
-        let found = found.or_else(|| checker::check_depth(depth, &self.options.limits));
+        let found = found.or_else(|| P::check_pass(&sim.driver, &self.course));
         self.violation = self.violation.take().or(found);
-        let sim = &mut self.shards[place];
         for (shard, message) in core::mem::take(&mut sim.driver.outbox) {
             self.tell(shard, message, faults.lost_letter);
         }
@@ -167,14 +171,6 @@ impl World {
             }
             (None, _) => self.fail(format!("driver contract: {shard:?} is no shard")),
             (Some(_), _) => {}
-        }
-    }
-
-    /// Everybody is gone: the shards are told to finish.
-    pub(super) fn drain(&mut self) {
-        self.is_draining = true;
-        for sim in &mut self.shards {
-            sim.driver.post(self.now, Happening::Drain(DRAIN_MS));
         }
     }
 }

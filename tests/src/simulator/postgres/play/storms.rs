@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use manifold_core::time::Instant;
 
-use super::World;
+use super::PgWorld;
 use crate::simulator::network::{End, LinkId, Network};
 use crate::simulator::request;
 
@@ -56,7 +56,7 @@ const GRACE: Duration = Duration::from_millis(50);
 /// Cancels that are on their way at once, at most: some of them stay for long.
 const CANCELS_MAX: usize = 40;
 
-impl World {
+impl PgWorld {
     /// A client cancels what it has running.
     pub(super) fn send_cancel(&mut self, place: usize) {
         let client = &mut self.clients[place];
@@ -69,7 +69,7 @@ impl World {
     /// Many cancels at once: for one request again and again, or for everybody's, with keys that
     /// are right, wrong, or of clients that have gone.
     pub(super) fn storm(&mut self) {
-        let count = CANCELS_MAX.saturating_sub(self.cancels.len());
+        let count = CANCELS_MAX.saturating_sub(self.play.cancels.len());
         let count = self.prng.size(0, count);
         let favourite = self.prng.below(self.clients.len() as u64) as usize;
         let loyalty = *self.prng.pick(&[0, 500, 1_000]);
@@ -121,7 +121,7 @@ impl World {
         }
         let wait = Duration::from_secs(self.prng.between(0, 120));
         let leaves_at = (manner == Manner::Halting).then_some(now + wait);
-        self.cancels.push(Cancel {
+        self.play.cancels.push(Cancel {
             client,
             link,
             manner,
@@ -134,7 +134,7 @@ impl World {
     /// wait for that.
     pub(super) fn end_cancels(&mut self) {
         let now = self.now;
-        for cancel in &mut self.cancels {
+        for cancel in &mut self.play.cancels {
             if cancel.leaves_at.take_if(|at| *at <= now).is_some() {
                 self.network.close(now, cancel.link, End::Near);
             }
@@ -143,11 +143,12 @@ impl World {
                 self.network.close(now, cancel.link, End::Near);
             }
         }
-        let cancels = core::mem::take(&mut self.cancels).into_iter();
+        let cancels = core::mem::take(&mut self.play.cancels).into_iter();
         let (done, left): (Vec<_>, _) = cancels.partition(|cancel| cancel.is_done(now));
-        self.cancels = left;
+        self.play.cancels = left;
         for client in done.into_iter().filter_map(|cancel| cancel.client) {
             if self
+                .play
                 .cancels
                 .iter()
                 .all(|other| other.client != Some(client))
@@ -159,7 +160,7 @@ impl World {
 
     /// When a cancel is known to have been dealt with, without anything happening.
     pub(super) fn next_cancel(&self) -> Option<Instant> {
-        let times = self.cancels.iter().flat_map(|cancel| {
+        let times = self.play.cancels.iter().flat_map(|cancel| {
             let times = [cancel.done_at(), cancel.leaves_at];
             times.into_iter().flatten()
         });

@@ -6,14 +6,11 @@
 use core::time::Duration;
 
 use manifold_core::limits::Limits;
+use manifold_core::time::Instant;
 
-use super::logins::Logins;
-use crate::simulator::client::{Excuses, Habits};
 use crate::simulator::driver::Temper;
 use crate::simulator::network::{Patience, Weather};
-use crate::simulator::postgres::Service;
 use crate::simulator::prng::Prng;
-use crate::simulator::script::Taste;
 
 /// How often each fault strikes, in a million steps of the world.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +41,10 @@ pub struct Faults {
     pub hang: u32,
     /// A letter to another shard finds its mailbox full, in a thousand.
     pub lost_letter: u32,
+    /// A script runs for a while.
+    pub busy: u32,
+    /// A slot goes from node to node.
+    pub migrate: u32,
 }
 
 impl Faults {
@@ -61,7 +62,7 @@ impl Faults {
 }
 
 /// In a thousand runs, how many are harsh.
-pub(in crate::simulator) const HARSH_RUNS: u32 = 350;
+const HARSH_RUNS: u32 = 350;
 
 /// What stands between clients and node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,9 +113,9 @@ impl Waits {
     }
 }
 
-/// A run.
+/// What a run is made of, whatever is spoken in it.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Course {
     /// What stands between.
     pub between: Between,
     /// How many clients come.
@@ -125,8 +126,6 @@ pub struct Options {
     pub episodes: u32,
     /// The time within which they come.
     pub arrival: Duration,
-    /// What they do.
-    pub taste: Taste,
     /// What goes wrong.
     pub faults: Faults,
     /// The network.
@@ -135,18 +134,12 @@ pub struct Options {
     pub patience: Waits,
     /// The drivers.
     pub temper: Temper,
-    /// The node.
-    pub service: Service,
-    /// Who may log in, and how.
-    pub logins: Logins,
     /// The bounds of the shards.
     pub limits: Limits,
     /// Whether some bound is so small that clients may be told of it.
     pub are_limits_tiny: bool,
     /// Connections to the node, all shards together.
     pub connections_max: u32,
-    /// In a thousand classifications, how many doubt without reason.
-    pub doubts: u32,
     /// In a thousand clients, how many are of each difficult kind.
     pub odd_clients: u32,
     /// The simulated time after which faults cease.
@@ -155,46 +148,9 @@ pub struct Options {
     pub liveness: Duration,
 }
 
-impl Options {
-    /// The options of a seed.
-    pub fn draw(prng: &mut Prng, between: Between) -> Self {
-        let is_clean = prng.chance(400);
-        let faults = if is_clean {
-            Faults::default()
-        } else {
-            draw_faults(prng)
-        };
-        let (limits, are_limits_tiny) = draw_limits(prng);
-        let clients = *prng.pick(&[1, 2, 3, 5, 8, 16]);
-        let logins = Logins::draw(prng, between);
-        Self {
-            between,
-            clients,
-            clients_max: clients * *prng.pick(&[1, 1, 2, 4]),
-            episodes: *prng.pick(&[2, 5, 10]),
-            arrival: Duration::from_millis(*prng.pick(&[0, 5, 100])),
-            taste: Taste {
-                hides: !logins.is_fragile(),
-                ..Taste::draw(prng)
-            },
-            faults,
-            weather: draw_weather(prng),
-            patience: Waits::of_drivers(),
-            temper: draw_temper(prng),
-            service: draw_service(prng),
-            logins,
-            limits,
-            are_limits_tiny,
-            connections_max: *prng.pick(&[1, 2, 3, 4, 8, 16]),
-            doubts: *prng.pick(&[0, 0, 20, 300]),
-            odd_clients: *prng.pick(&[0, 200, 500]),
-            safety: Duration::from_secs(20),
-            liveness: Duration::from_secs(600),
-        }
-    }
-
-    /// Adds what makes connections fall silent and cancels come in storms, in some of the runs.
-    pub fn harshen(&mut self, prng: &mut Prng) {
+impl Course {
+    /// Adds what makes connections fall silent, and more of that kind, in some of the runs.
+    pub fn harshen(&mut self, prng: &mut Prng, has_storms: bool) {
         if !prng.chance(HARSH_RUNS) {
             return;
         }
@@ -209,29 +165,17 @@ impl Options {
         let faults = &mut self.faults;
         faults.silence = rate(500);
         faults.swizzle = rate(200);
-        faults.storm = rate(300);
+        if has_storms {
+            faults.storm = rate(300);
+        }
         faults.hang = rate(200);
         faults.lost_letter = rate(100);
     }
 
-    /// What a client's reply may differ in.
-    pub fn excuses(&self) -> Excuses {
-        let mut excuses = Excuses::default();
-        if self.faults.lose_connections() {
-            let lost = ["08000", "08001", "08003", "08004", "08006", "08007"];
-            excuses.codes.extend(lost);
-            excuses.codes.extend(["57P01", "57P02", "57P03", "53300"]);
-            excuses.closes = true;
-        }
-        if self.logins.is_fragile() {
-            excuses.codes.insert("08006");
-            excuses.closes = true;
-        }
-        if self.are_limits_tiny {
-            excuses.codes.extend(["53300", "53400", "54000", "57014"]);
-            excuses.closes = true;
-        }
-        excuses
+    /// When a client comes that may come from a moment on.
+    pub fn arrival_from(&self, from: Instant, prng: &mut Prng) -> Instant {
+        let arrival = self.arrival.as_nanos() as u64;
+        Instant(from.0 + prng.between(0, arrival))
     }
 }
 
@@ -278,79 +222,5 @@ pub(in crate::simulator) fn draw_temper(prng: &mut Prng) -> Temper {
         late_bytes: *prng.pick(&[0, 300]),
         classify_max: Duration::from_micros(*prng.pick(&[1, 100, 20_000])),
         is_deaf: false,
-    }
-}
-
-fn draw_service(prng: &mut Prng) -> Service {
-    let shortest = Duration::from_micros(*prng.pick(&[1, 50]));
-    Service {
-        shortest,
-        longest: shortest * *prng.pick(&[1, 10, 200]),
-    }
-}
-
-/// Half of the runs have the default bounds; in the others some are next to nothing.
-fn draw_limits(prng: &mut Prng) -> (Limits, bool) {
-    let mut limits = Limits::default();
-    if prng.chance(500) {
-        return (limits, false);
-    }
-    let mut tiny = || prng.chance(250);
-    let shrinks = [tiny(), tiny(), tiny(), tiny(), tiny(), tiny()];
-    if shrinks[0] {
-        limits.pipe_depth_max = 2;
-    }
-    if shrinks[1] {
-        limits.output_high = 300;
-        limits.input_high = 300;
-    }
-    if shrinks[2] {
-        limits.upstream_output_high = 500;
-    }
-    if shrinks[3] {
-        limits.upstream_statements_max = 2;
-    }
-    if shrinks[4] {
-        limits.texts_max = 3;
-    }
-    if shrinks[5] {
-        limits.upstream_idle_max = Duration::from_millis(50);
-        limits.identities_idle_max = 0;
-        limits.stall_time = Duration::from_millis(1);
-    }
-    let is_told = prng.chance(200);
-    if is_told {
-        limits.queue_wait_max = Duration::from_millis(20);
-        limits.clients_max = 4;
-    }
-    (limits, is_told)
-}
-
-/// How one client behaves.
-pub fn draw_habits(prng: &mut Prng, odd_clients: u32) -> Habits {
-    let mut odd = || prng.chance(odd_clients);
-    let [
-        reads_slowly,
-        writes_slowly,
-        leaves,
-        cancels,
-        garbles,
-        asks_tls,
-        half_closes,
-        forgets,
-    ] = [odd(), odd(), odd(), odd(), odd(), odd(), odd(), odd()];
-    Habits {
-        depth: *prng.pick(&[1, 1, 2, 5, 20]),
-        pause_max: Duration::from_micros(*prng.pick(&[0, 10, 1_000, 50_000])),
-        read_max: if reads_slowly { 10 } else { 65_536 },
-        read_pause_max: Duration::from_millis(if reads_slowly { 5 } else { 0 }),
-        write_max: if writes_slowly { 1 } else { 65_536 },
-        write_pause_max: Duration::from_millis(if writes_slowly { 2 } else { 0 }),
-        asks_tls,
-        leaves: if leaves { *prng.pick(&[10, 100]) } else { 0 },
-        cancels: if cancels { 200 } else { 0 },
-        garbles: if garbles { 50 } else { 0 },
-        half_closes,
-        forgets_password: forgets && prng.chance(200),
     }
 }

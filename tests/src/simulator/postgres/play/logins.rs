@@ -8,9 +8,9 @@ use std::sync::Arc;
 use manifold_core::auth::{self, Auth, Secret};
 use manifold_protocols::postgres::authentication::md5::Hash;
 
-use super::options::Between;
 use crate::simulator::postgres::{Asks, Users, verifier_of};
 use crate::simulator::prng::Prng;
+use crate::simulator::world::Between;
 
 /// The logins of a run.
 #[derive(Clone, Debug)]
