@@ -62,6 +62,8 @@ pub struct Excuses {
     /// Requests are passed on while they come, and not kept.
     pub forgets: bool,
     /// There may be fewer connections than users who subscribe.
+    pub is_narrow: bool,
+    /// So there are, and what was subscribed to may be lost.
     pub is_cramped: bool,
 }
 

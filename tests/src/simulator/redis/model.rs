@@ -141,7 +141,7 @@ impl Model {
             .publications
             .iter()
             .filter(due)
-            .filter(|it| !self.is_cramped || !it.receivers.is_empty())
+            .filter(|_| !self.is_cramped)
             .find(|it| !heard.payloads.contains(&it.payload) && !log.may_be_lost(it))?;
         Some(format!(
             "never had {} of {}, published to {:?} at {}",

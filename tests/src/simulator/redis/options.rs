@@ -129,6 +129,7 @@ impl Options {
             is_moody: course.faults.busy > 0 || course.faults.restart > 0,
             is_locked: self.is_locked,
             is_spread: self.is_spread,
+            is_narrow: course.connections_max < 5,
             is_cramped: is_lossy && course.connections_max < 5,
             forgets: course.limits.request_bytes_max < 10_000,
         }

@@ -54,6 +54,8 @@ pub struct Cluster {
     /// Slots on their way from node to node, as far as anybody ran into it, and until when that is
     /// taken into account.
     moving: Vec<(u16, Instant)>,
+    /// Channels are listened to that no node is known to hold.
+    pub has_lost_topics: bool,
     /// Upstreams that owe an answer: which, where it was asked for, and when that was seen first.
     owing: Vec<(UpstreamId, u64, Instant)>,
 }
@@ -311,6 +313,7 @@ impl Redis {
         for index in 0..self.nodes.len() {
             if self.nodes[index].cluster.is_some() {
                 self.refresh_map(reach, ServiceId(index as u32));
+                self.ask_for_lost_topics(reach, ServiceId(index as u32));
             }
         }
     }

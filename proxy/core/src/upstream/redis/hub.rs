@@ -15,14 +15,13 @@ use manifold_protocols::redis::resp::inline::write_request;
 use manifold_protocols::redis::resp::request::Arguments;
 
 use crate::audience::Kind;
-use crate::client::redis::errors;
 use crate::event::Level;
 use crate::ids::{ClientId, PoolId, UpstreamId};
 use crate::map::{FastMap, fast_map};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::time::Instant;
-use crate::upstream::redis::pool::{Key, Pool, Post};
+use crate::upstream::redis::pool::{Key, Post};
 use crate::upstream::redis::{Effect, Expectation, Own, State, Whose};
 
 /// The subscriptions of one login in this shard.
@@ -91,6 +90,11 @@ impl Hub {
     /// Whether anybody has to do with it.
     pub fn is_used(&self) -> bool {
         !self.waiting.is_empty() || !self.asked.is_empty() || self.has_topics()
+    }
+
+    /// Whether the node owes it an answer.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     fn has_topics(&self) -> bool {
@@ -505,6 +509,8 @@ impl Redis {
                 self.move_topics(reach, cluster.expect("it is a node of one"));
             }
             Some((id, number)) => self.refuse_subscription(reach, id, number, reply),
+            // Asked again, it may be there or elsewhere.
+            None if ask.kind == Kind::Shard && self.is_for_later(pool, reply) => {}
             // It had been theirs, and is not allowed any more: a node closes their connections.
             None => {
                 for name in &ask.sent {
@@ -557,39 +563,6 @@ impl Redis {
         }
         for (kind, name) in names {
             self.settle_topic(reach, pool, kind, &name);
-        }
-    }
-
-    /// The node does not let this login in. If it had been in before, its subscribers are closed:
-    /// what they listen to cannot be had any more.
-    pub(crate) fn refuse_hub(
-        &mut self,
-        reach: &mut Reach<'_>,
-        pool: PoolId,
-        post: Post,
-        reply: &[u8],
-    ) {
-        let has_hub = |pool: &Pool| pool.hub.is_some();
-        if !self.pools.get(pool).is_some_and(has_hub) {
-            return;
-        }
-        if post == Post::Hub {
-            self.lose_hub(reach, pool);
-        }
-        let hub = self.hub(pool);
-        let topics = hub.topics.iter().flat_map(|topics| topics.values());
-        let all = topics.flat_map(|topic| topic.subscribers.iter().copied());
-        let all: Vec<_> = all.filter(|_| post == Post::Hub).collect();
-        // The node speaks of HELLO there, and they have not said it.
-        let reply = match reply.starts_with(b"-NOAUTH") {
-            true => errors::not_authenticated(),
-            false => reply.to_vec(),
-        };
-        for id in core::mem::take(&mut hub.waiting) {
-            self.answer_next(reach, id, &reply);
-        }
-        for id in all {
-            self.end_client(reach, id);
         }
     }
 }

@@ -44,8 +44,38 @@ impl Redis {
         let service = self.pools[pool].key.service;
         self.doubt_map(service);
         if let Some(cluster) = self.cluster_of(service) {
+            self.map_mut(cluster).has_lost_topics = true;
             self.move_topics(reach, cluster);
         }
+    }
+
+    /// Asks for channels that nobody holds. The map may know less than the node that gave them
+    /// away: asked again, that one says who has them.
+    pub(crate) fn ask_for_lost_topics(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
+        if !core::mem::take(&mut self.map_mut(cluster).has_lost_topics) {
+            return;
+        }
+        self.move_topics(reach, cluster);
+        for pool in self.shard_hubs(cluster) {
+            for name in self.channels_of_shards(pool) {
+                let hub = self.hub(pool);
+                let is_asked = hub.is_asking();
+                let is_held = hub.topic(Kind::Shard, &name).is_none_or(|it| it.is_held);
+                self.map_mut(cluster).has_lost_topics |= !is_held;
+                if !is_asked && !is_held {
+                    self.want_topic(reach, pool, &name);
+                }
+            }
+        }
+    }
+
+    /// Pools of nodes of a cluster that have a hub.
+    fn shard_hubs(&self, cluster: ServiceId) -> Vec<PoolId> {
+        let hubs = self.pools.iter().filter(|(_, pool)| {
+            let is_part = self.nodes[pool.key.service.index()].part_of == Some(cluster);
+            is_part && pool.hub.is_some()
+        });
+        hubs.map(|(pool, _)| pool).collect()
     }
 
     /// A node does not take a subscription because another has the slot. Says whether that is so.
@@ -71,13 +101,19 @@ impl Redis {
         }
     }
 
+    /// Whether a node of a cluster cannot say now who has a channel.
+    pub(crate) fn is_for_later(&mut self, pool: PoolId, reply: &[u8]) -> bool {
+        let cluster = self.cluster_of(self.pools[pool].key.service);
+        let cluster = cluster.filter(|_| Refusal::read(reply).is_some());
+        if let Some(cluster) = cluster {
+            self.map_mut(cluster).has_lost_topics = true;
+        }
+        cluster.is_some()
+    }
+
     /// Channels whose slot another node has go to that one's hub.
     pub(crate) fn move_topics(&mut self, reach: &mut Reach<'_>, cluster: ServiceId) {
-        let hubs = self.pools.iter().filter(|(_, pool)| {
-            let is_part = self.nodes[pool.key.service.index()].part_of == Some(cluster);
-            is_part && pool.hub.is_some()
-        });
-        for pool in hubs.map(|(pool, _)| pool).collect::<Vec<_>>() {
+        for pool in self.shard_hubs(cluster) {
             for name in self.channels_of_shards(pool) {
                 self.move_topic(reach, cluster, pool, &name);
             }

@@ -231,7 +231,9 @@ impl Client {
         if text.contains("the command may have been executed") && excuses.is_lossy {
             return Some(Told::Unknown);
         }
-        let is_starved = excuses.is_lossy || excuses.is_starved;
+        let verb = self.flights[0].words[0].to_ascii_lowercase();
+        let is_narrow = excuses.is_narrow && verb.ends_with(b"subscribe");
+        let is_starved = excuses.is_lossy || excuses.is_starved || is_narrow;
         if text.contains("the command was whole; it has not been executed") && excuses.is_lossy
             || text.contains("it has not been executed, and is too big") && excuses.is_spread
             || text.starts_with("no connection to the node was to be had") && is_starved

@@ -621,3 +621,24 @@ fn asks_again_where_it_was_sent_however_often_that_was() {
     stage.say_at(7003, "+OK :1");
     assert_eq!(stage.heard(client), ":1");
 }
+
+#[test]
+fn asks_the_old_node_who_has_a_channel_that_the_map_does_not_know_to_be_gone() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "SSUBSCRIBE b");
+    assert_eq!(stage.asked_at(7001), "ssubscribe b");
+    stage.say_at(7001, ">3 $10 ssubscribe $1 b :1");
+    assert_eq!(stage.heard(client), "*3 $10 ssubscribe $1 b :1");
+    stage.say_at(7001, ">3 $12 sunsubscribe $1 b :0");
+    stage.wait(500);
+    assert_eq!(stage.asked_at(7001), "ssubscribe b");
+    stage.refuse_at(7001, "CLUSTERDOWN The cluster is down");
+    assert!(!stage.is_closed(client), "it may come back");
+    stage.wait(500);
+    assert_eq!(stage.asked_at(7001), "ssubscribe b");
+    stage.refuse_at(7001, "MOVED 3300 127.0.0.1:7002");
+    assert_eq!(stage.asked_at(7002), "ssubscribe b");
+    stage.say_at(7002, ">3 $10 ssubscribe $1 b :1");
+    assert_eq!(stage.heard(client), "", "it does not notice");
+}

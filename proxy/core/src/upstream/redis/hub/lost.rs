@@ -2,10 +2,13 @@
 //!
 //! Invariant: nobody waits for messages that nothing can bring for longer than for anything else.
 
+use crate::client::redis::errors;
 use crate::event::Level;
+use crate::ids::PoolId;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::hub::Hub;
+use crate::upstream::redis::pool::{Pool, Post};
 
 impl Redis {
     /// Subscribers for whom no upstream is to be had are closed, as a lost connection of their own
@@ -28,6 +31,39 @@ impl Redis {
                 limit.as_secs()
             );
             reach.log(Level::Warn, text);
+            self.end_client(reach, id);
+        }
+    }
+
+    /// The node does not let this login in. If it had been in before, its subscribers are closed:
+    /// what they listen to cannot be had any more.
+    pub(crate) fn refuse_hub(
+        &mut self,
+        reach: &mut Reach<'_>,
+        pool: PoolId,
+        post: Post,
+        reply: &[u8],
+    ) {
+        let has_hub = |pool: &Pool| pool.hub.is_some();
+        if !self.pools.get(pool).is_some_and(has_hub) {
+            return;
+        }
+        if post == Post::Hub {
+            self.lose_hub(reach, pool);
+        }
+        let hub = self.hub(pool);
+        let topics = hub.topics.iter().flat_map(|topics| topics.values());
+        let all = topics.flat_map(|topic| topic.subscribers.iter().copied());
+        let all: Vec<_> = all.filter(|_| post == Post::Hub).collect();
+        // The node speaks of HELLO there, and they have not said it.
+        let reply = match reply.starts_with(b"-NOAUTH") {
+            true => errors::not_authenticated(),
+            false => reply.to_vec(),
+        };
+        for id in core::mem::take(&mut hub.waiting) {
+            self.answer_next(reach, id, &reply);
+        }
+        for id in all {
             self.end_client(reach, id);
         }
     }
