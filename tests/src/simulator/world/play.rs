@@ -21,7 +21,7 @@ use crate::simulator::serves::Serves;
 pub struct Counts {
     /// Requests answered.
     pub answered: u64,
-    /// Faults that were excused.
+    /// Replies that a fault excused.
     pub excused: u64,
     /// Messages that came unasked.
     pub heard: u64,

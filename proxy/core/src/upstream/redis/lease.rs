@@ -191,8 +191,11 @@ impl Redis {
             upstream.is_paused = false;
             reach.conns.resume(upstream.conn);
         }
-        let has_state = lease.is_multi || lease.is_watching || lease.is_pinned;
-        if lease.is_stream || self.is_needed_elsewhere(reach, pool) {
+        let has_state = lease.is_multi || lease.is_watching;
+        // A node remembers which keys a connection has tracked, even after RESET: whoever tracked
+        // on it next would hear of them.
+        let is_spent = lease.is_stream || lease.is_pinned;
+        if is_spent || self.is_needed_elsewhere(reach, pool) {
             self.close_upstream(reach, lease.upstream);
         } else if (has_state || lease.is_soiled) && !reach.planted.is(Bug::ForgetReset) {
             self.clean(reach, lease.upstream);
@@ -241,6 +244,23 @@ mod tests {
         let mut reply = b"%1\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n".to_vec();
         rename(&mut reply, 1234);
         assert_eq!(reply, b"%1\r\n$2\r\nid\r\n:1234\r\n$4\r\nmode\r\n");
+    }
+
+    #[test]
+    fn leaves_no_connection_that_has_tracked_keys_to_others() {
+        let mut stage = Stage::new();
+        for end in ["RESET", ""] {
+            let client = stage.client_of_three();
+            // In small letters, because the stage answers others by itself.
+            stage.send(client, "client tracking on");
+            let lease = stage.on("client tracking on");
+            stage.say(lease, "+OK");
+            match end {
+                "" => stage.leave(client),
+                _ => stage.send(client, end),
+            }
+            assert!(stage.is_gone(lease), "{end}");
+        }
     }
 
     #[test]
