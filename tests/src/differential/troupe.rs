@@ -303,7 +303,9 @@ impl<'a> Troupe<'a> {
         is_actor: bool,
     ) -> Result<(), String> {
         let player = &self.players[who];
-        if turn.has_proxied_ended && !turn.has_direct_ended {
+        // It may have been ended before the words for which it would have been anyway.
+        let is_earlier = !turn.has_direct_ended || turn.proxied.len() < turn.direct.len();
+        if turn.has_proxied_ended && is_earlier {
             Tally::add(&self.world.tally.ended, 1);
             // Half a reply cannot be taken back, and a big one is seldom whole.
             let size: usize = turn.direct.iter().map(Vec::len).sum();
