@@ -53,6 +53,8 @@ pub struct Excuses {
     pub has_no_hub: bool,
     /// The connection may be closed.
     pub closes: bool,
+    /// It may be, when a reply is longer than its beginning said, or cannot be asked for anew.
+    pub cuts_long: bool,
     /// The node refuses things now and then.
     pub is_moody: bool,
     /// The node wants a password.
@@ -425,7 +427,8 @@ impl Client {
         };
         let may_wait = self.habits.half_closes && self.flights.iter().any(is_blocked);
         let is_over = self.phase == Phase::Leaving && (self.flights.is_empty() || may_wait);
-        let is_expected = is_over || is_garbled;
+        let is_long = self.excuses.cuts_long && !self.flights.iter().all(is_asked_anew);
+        let is_expected = is_over || is_garbled || is_long;
         if !is_expected && !self.excuses.closes {
             let text = format!(
                 "I5: {} was closed in {:?} with {}",
@@ -463,6 +466,16 @@ impl Client {
         self.habits.write_pause_max = Duration::ZERO;
         self.script.hurry();
     }
+}
+
+/// Whether a request that turns out to be answered at length can be asked for anew, because its
+/// reply says how long it is at once, or is short anyway.
+fn is_asked_anew(flight: &Flight) -> bool {
+    let Some(name) = flight.words.first() else {
+        return true;
+    };
+    let names: [&[u8]; 5] = [b"get", b"strlen", b"llen", b"exists", b"type"];
+    names.iter().any(|it| name.eq_ignore_ascii_case(it))
 }
 
 /// Bytes that are no request: the end of any connection.

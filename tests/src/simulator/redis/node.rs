@@ -105,8 +105,9 @@ impl Node {
         session.has_asked = row.is_some_and(|row| row.name == "asking");
         let refused = self.refusal(session, now, is_asking, words);
         if let Some(Refused::Elsewhere(error)) = refused {
-            if !is_asking && !has_asked {
-                self.note_elsewhere(session, token.as_ref(), &error);
+            match is_asking || has_asked {
+                true => self.note_asking(session.door, token.as_ref()),
+                false => self.note_elsewhere(session, token.as_ref(), &error),
             }
             return self.redirect(session, token, row, error);
         }
@@ -498,7 +499,7 @@ impl Serves for Node {
             is_ready: session.is_ready(now),
             is_busy: false,
             has_ended: session.has_ended,
-            has_output: !session.output.is_empty(),
+            has_output: !session.output.is_empty() && !session.is_killed,
             is_counted: !session.has_ended,
         })
     }
@@ -540,7 +541,8 @@ impl Serves for Node {
     }
 
     fn take_output(&mut self, id: SessionId, bytes_max: usize) -> Vec<u8> {
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let session = self.sessions.get_mut(&id);
+        let Some(session) = session.filter(|it| !it.is_killed) else {
             return Vec::new();
         };
         let count = session.output.len().min(bytes_max);
@@ -573,7 +575,7 @@ impl Serves for Node {
     fn terminate(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.has_ended = true;
-            session.output.clear();
+            session.is_killed = true;
         }
     }
 

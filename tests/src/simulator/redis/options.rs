@@ -118,14 +118,14 @@ impl Options {
     /// What a client's reply may differ in.
     fn excuses(&self, course: &Course) -> Excuses {
         let is_lossy = course.faults.lose_connections();
+        let are_replies_short = course.limits.reply_bytes_max < 100_000;
         Excuses {
             is_lossy,
             is_starved: course.are_limits_tiny,
             has_no_hub: course.connections_max < if self.is_spread { 3 } else { 2 },
             // A cluster's big replies are not asked anew for who does not read them.
-            closes: is_lossy
-                || course.are_limits_tiny
-                || self.is_spread && course.limits.reply_bytes_max < 100_000,
+            closes: is_lossy || course.are_limits_tiny || self.is_spread && are_replies_short,
+            cuts_long: are_replies_short,
             is_moody: course.faults.busy > 0 || course.faults.restart > 0,
             is_locked: self.is_locked,
             is_spread: self.is_spread,

@@ -82,6 +82,8 @@ pub struct Session {
     pub(super) topics: Topics,
     pub(super) blocked: Option<Blocked>,
     pub(super) has_ended: bool,
+    /// The node has ended it, in the middle of whatever it was doing.
+    pub(super) is_killed: bool,
 }
 
 impl Session {
@@ -105,6 +107,7 @@ impl Session {
             topics: Topics::default(),
             blocked: None,
             has_ended: false,
+            is_killed: false,
         }
     }
 

@@ -79,6 +79,14 @@ impl Node {
         }
     }
 
+    /// Who was told to ask this node has done so, in vain.
+    pub(in crate::simulator::redis) fn note_asking(&mut self, door: usize, token: Option<&String>) {
+        let Some(token) = token else { return };
+        let token = format!("{token} of slot ");
+        let is_other = |asked: &String, at: &usize| *at != door || !asked.starts_with(&token);
+        self.log.asked_of.retain(|asked, at| is_other(asked, at));
+    }
+
     /// The keys of a command, and whether there is something at each.
     pub(in crate::simulator::redis) fn keys_landing(
         &self,
