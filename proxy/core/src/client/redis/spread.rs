@@ -327,6 +327,15 @@ impl Redis {
         }
     }
 
+    /// The last bytes of what is kept for a branch are half a reply, whose end will not come.
+    pub(crate) fn take_back(&mut self, id: ClientId, bytes: usize) {
+        let branch = self.clients.get_mut(id).and_then(|it| it.branch.as_mut());
+        if let Some(part) = branch.and_then(|branch| branch.parts.front_mut()) {
+            let whole = part.kept.len().saturating_sub(bytes);
+            part.kept.truncate(whole);
+        }
+    }
+
     /// A branch's request was lost on its way, or did nothing.
     pub(crate) fn lose_part(&mut self, reach: &mut Reach<'_>, id: ClientId, number: u32, len: u32) {
         let branch = self.clients[id].branch.as_mut().expect("it is a branch");

@@ -78,10 +78,14 @@ impl Redis {
     /// Whether what has to do with watched keys has to wait: what was sent before may be on its way
     /// to other nodes, and those keys with it.
     pub(crate) fn has_to_land(&mut self, id: ClientId) -> bool {
+        let epoch = self.map(self.clients[id].service).epoch;
         let client = &mut self.clients[id];
-        let is_early = !client.spread().is_settled();
+        let spread = client.spread();
+        let is_early = !spread.is_settled();
         if is_early {
             client.waiting = Waiting::Itself;
+        } else {
+            spread.epoch = epoch;
         }
         is_early
     }
@@ -274,20 +278,17 @@ impl Redis {
         let is_crossed = slots.any(|slot| Some(slot) != first);
         let held = self.held(id);
         let known = *held.slot.get_or_insert(first.unwrap_or_default());
-        let has_node = held.node.is_some();
         if is_crossed || first.is_some_and(|slot| slot != known) {
             self.held(id).is_crossed = true;
             self.answer(reach, id, asked.len, QUEUED);
             return Turn::Next;
         }
-        if !has_node && self.has_to_wait(reach, id, first.into_iter()) {
-            self.held(id).slot = None;
-            return Turn::Wait;
-        }
         self.queue_at_node(reach, id, asked, first)
     }
 
     /// Sends a request to the transaction's node, which is the one of this slot if there is none.
+    /// What was sent before the transaction has to be answered first: if it came back, it would be
+    /// queued in there.
     fn queue_at_node(
         &mut self,
         reach: &mut Reach<'_>,
@@ -295,6 +296,9 @@ impl Redis {
         asked: Asked,
         slot: Option<u16>,
     ) -> Turn {
+        if self.held(id).node.is_none() && self.has_to_land(id) {
+            return Turn::Wait;
+        }
         let Some(node) = self.place(reach, id, slot) else {
             self.answer(reach, id, asked.len, errors::SLOT_NOT_SERVED);
             return Turn::Next;

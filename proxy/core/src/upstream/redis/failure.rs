@@ -157,6 +157,10 @@ impl Redis {
                 errors::outcome_unknown(&name)
             }
         };
+        let is_at_hand = upstream.pipe.front().map(|it| it.position) == Some(lost.position);
+        if is_at_hand {
+            self.take_back(id, upstream.passed);
+        }
         for _ in 0..lost.replies {
             if !is_mute {
                 self.deliver(reach, id, number, &text);

@@ -314,6 +314,19 @@ fn sends_what_was_lost_before_what_has_waited_behind_it() {
 }
 
 #[test]
+fn puts_no_half_reply_into_one_of_several_nodes() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "DEL b c");
+    stage.say_at(7002, ":1");
+    let lane = stage.on("DEL b");
+    stage.say_raw(lane, b":1");
+    stage.lose(lane);
+    let heard = stage.heard(client);
+    assert!(heard.starts_with("-ERR service"), "{heard}");
+}
+
+#[test]
 fn tells_nothing_behind_a_reply_that_will_not_come() {
     let mut stage = stage();
     let client = stage.client();
@@ -401,6 +414,22 @@ fn holds_a_transaction_back_until_its_first_key_says_where_it_is() {
     assert_eq!(stage.heard(client), "*2 :0 +OK");
     stage.send(client, "SET b 1");
     assert_eq!(stage.asked_at(7001), "SET b 1");
+}
+
+#[test]
+fn keeps_what_was_asked_before_out_of_a_transaction() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "SET c 1");
+    stage.send(client, "MULTI");
+    stage.send(client, "SET b 2");
+    assert_eq!(stage.asked_at(7002), "SET c 1");
+    assert_eq!(stage.asked_at(7001), "", "what comes back would be queued");
+    stage.refuse_at(7002, "MOVED 7365 127.0.0.1:7001");
+    assert_eq!(stage.asked_at(7001), "SET c 1");
+    stage.say_at(7001, ":1");
+    assert_eq!(stage.asked_at(7001), "MULTI");
+    assert_eq!(stage.heard(client), ":1 +OK");
 }
 
 #[test]
