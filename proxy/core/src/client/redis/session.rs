@@ -123,12 +123,7 @@ impl Redis {
                 Turn::Next
             }
             SessionCommand::Reset => self.reset(reach, id, len),
-            SessionCommand::Quit => {
-                let rest = self.clients[id].input.unparsed().len();
-                self.clients[id].is_leaving = true;
-                self.answer(reach, id, rest, OK);
-                Turn::Wait
-            }
+            SessionCommand::Quit => self.quit(reach, id),
             SessionCommand::Client(command) => self.take_client(reach, id, len, command, &words),
             _ => self.deny(reach, id, len),
         }
@@ -364,6 +359,22 @@ impl Redis {
     }
 
     /// Everything is as it was when the client came.
+    fn quit(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
+        let client = &mut self.clients[id];
+        if client.is_subscribed() && !client.is_settled() {
+            client.waiting = Waiting::Itself;
+            return Turn::Wait;
+        }
+        if self.leave_all(reach, id) {
+            return Turn::Wait;
+        }
+        let client = &mut self.clients[id];
+        let rest = client.input.unparsed().len();
+        client.is_leaving = true;
+        self.answer(reach, id, rest, OK);
+        Turn::Wait
+    }
+
     fn reset(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize) -> Turn {
         let client = &mut self.clients[id];
         if !client.is_settled() {

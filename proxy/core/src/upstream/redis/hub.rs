@@ -67,6 +67,37 @@ pub(super) struct Ask {
     pub confirmed: usize,
     /// What must not end until the client has it.
     pub claimed: Vec<Box<[u8]>>,
+    /// What the client leaves to others when the node has answered: until then, messages for it
+    /// may be on their way.
+    pub left: Vec<Box<[u8]>>,
+}
+
+impl Ask {
+    /// What subscribers have lost with an upstream.
+    pub fn again(kind: Kind, name: Box<[u8]>) -> Self {
+        Self {
+            is_end: false,
+            ..Self::end(kind, vec![name])
+        }
+    }
+
+    /// The end of what nobody wants.
+    fn end(kind: Kind, sent: Vec<Box<[u8]>>) -> Self {
+        Self {
+            client: None,
+            kind,
+            is_end: true,
+            sent,
+            confirmed: 0,
+            claimed: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    /// Whether the node is only asked for an answer.
+    fn is_echo(&self) -> bool {
+        self.sent.is_empty()
+    }
 }
 
 impl Hub {
@@ -192,11 +223,9 @@ impl Redis {
         }
         let ask = Ask {
             client: Some(client),
-            kind,
             is_end: false,
-            sent,
-            confirmed: 0,
             claimed: names.iter().map(|&name| name.into()).collect(),
+            ..Ask::end(kind, sent)
         };
         self.ask_node(reach, pool, ask);
     }
@@ -205,13 +234,16 @@ impl Redis {
         let target = self.hub(pool).upstream.expect("it is ready");
         let upstream = &mut self.upstreams[target];
         let position = reach.conns.written_total(upstream.conn);
-        let verb = ask.kind.verb(ask.is_end).as_bytes();
-        let mut words = vec![verb];
+        let verb = match ask.is_echo() {
+            true => "PING",
+            false => ask.kind.verb(ask.is_end),
+        };
+        let mut words = vec![verb.as_bytes()];
         words.extend(ask.sent.iter().map(|name| &**name));
         write_request(reach.conns.write(upstream.conn), words.into_iter());
         upstream.pipe.push_back(Expectation {
             whose: Whose::Own(Own::Subscription),
-            replies: ask.sent.len() as u32,
+            replies: ask.sent.len().max(1) as u32,
             position,
             effect: Effect::Read,
         });
@@ -234,7 +266,7 @@ impl Redis {
     }
 
     /// A session leaves topics. Says whether it has to wait until the node has ended what was its
-    /// alone.
+    /// alone, and has sent what it had published before in what it shares with others.
     pub(crate) fn leave_topics(
         &mut self,
         reach: &mut Reach<'_>,
@@ -244,42 +276,31 @@ impl Redis {
         client: (ClientId, u32),
     ) -> bool {
         let mut last = Vec::new();
+        let mut left = Vec::new();
         for name in names {
             let Some(topic) = self.hub(pool).topic(kind, &name) else {
                 continue;
             };
-            if topic.is_held && topic.claims == 0 && topic.subscribers == [client.0] {
+            if !topic.is_held {
+                self.leave_topic(reach, pool, kind, &name, client.0);
+            } else if topic.claims == 0 && topic.subscribers == [client.0] {
                 // It goes on getting messages until the node has confirmed the end.
                 topic.is_held = false;
                 last.push(name);
             } else {
-                self.leave_topic(reach, pool, kind, &name, client.0);
+                left.push(name);
             }
         }
-        let has_to_wait = !last.is_empty();
+        let has_to_wait = !last.is_empty() || !left.is_empty();
         if has_to_wait {
-            self.end_topics(reach, pool, kind, last, Some(client));
+            let ask = Ask {
+                client: Some(client),
+                left,
+                ..Ask::end(kind, last)
+            };
+            self.ask_node(reach, pool, ask);
         }
         has_to_wait
-    }
-
-    fn end_topics(
-        &mut self,
-        reach: &mut Reach<'_>,
-        pool: PoolId,
-        kind: Kind,
-        sent: Vec<Box<[u8]>>,
-        client: Option<(ClientId, u32)>,
-    ) {
-        let ask = Ask {
-            client,
-            kind,
-            is_end: true,
-            sent,
-            confirmed: 0,
-            claimed: Vec::new(),
-        };
-        self.ask_node(reach, pool, ask);
     }
 
     /// A session gets no more messages of a topic.
@@ -317,7 +338,7 @@ impl Redis {
         let was_held = topic.is_held;
         hub.topics[kind as usize].remove(name);
         if was_held {
-            self.end_topics(reach, pool, kind, vec![name.into()], None);
+            self.ask_node(reach, pool, Ask::end(kind, vec![name.into()]));
         } else {
             // Nobody may be left who would look at the pool.
             self.list_pool(pool);
@@ -459,7 +480,7 @@ impl Redis {
     fn finish_ask(&mut self, reach: &mut Reach<'_>, pool: PoolId, ask: &Ask) {
         if ask.is_end {
             if let Some((id, number)) = ask.client {
-                for name in &ask.sent {
+                for name in ask.sent.iter().chain(&ask.left) {
                     self.leave_topic(reach, pool, ask.kind, name, id);
                 }
                 self.end_leaving(reach, id, number);
@@ -492,6 +513,11 @@ impl Redis {
     pub(crate) fn handle_hub_reply(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
         let pool = self.upstreams[id].pool;
         let ask = self.hub(pool).asked.front();
+        if ask.is_some_and(Ask::is_echo) {
+            // Even if it is an error, it has come behind all that was published before.
+            let ask = self.hub(pool).asked.pop_front().expect("it is the first");
+            return self.finish_ask(reach, pool, &ask);
+        }
         if !matches!(reply, [b'-' | b'!', ..]) || ask.is_none_or(|ask| ask.confirmed > 0) {
             return self.mismatch(reach, id, "something else than the end of a subscription");
         }

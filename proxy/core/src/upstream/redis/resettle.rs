@@ -191,14 +191,7 @@ impl Redis {
         if !is_ready || topic.is_none_or(|it| it.is_held || it.subscribers.is_empty()) {
             return;
         }
-        let ask = Ask {
-            client: None,
-            kind: Kind::Shard,
-            is_end: false,
-            sent: vec![name.into()],
-            confirmed: 0,
-            claimed: Vec::new(),
-        };
+        let ask = Ask::again(Kind::Shard, name.into());
         self.ask_node(reach, pool, ask);
     }
 }

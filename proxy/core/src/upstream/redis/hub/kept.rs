@@ -47,6 +47,9 @@ impl Redis {
             self.count_topic(reach, pool, ask.kind, name);
         }
         if let Some((id, number)) = ask.client {
+            for name in &ask.left {
+                self.leave_topic(reach, pool, ask.kind, name, id);
+            }
             self.end_leaving(reach, id, number);
         }
     }
@@ -80,7 +83,7 @@ impl Redis {
         };
         hub.is_renewed = true;
         let left = hub.refused.iter().flat_map(|ask| {
-            let names = ask.sent.iter().cloned();
+            let names = ask.sent.iter().chain(&ask.left).cloned();
             names.map(move |name| (ask.kind, name, ask.client))
         });
         let left: Vec<_> = left.collect();
@@ -145,14 +148,7 @@ impl Redis {
             let skipped = usize::from(reach.planted.is(Bug::ForgetTopic));
             let wanted = wanted.skip(skipped).map(|(name, _)| name.clone());
             for name in wanted.collect::<Vec<_>>() {
-                let ask = Ask {
-                    client: None,
-                    kind,
-                    is_end: false,
-                    sent: vec![name],
-                    confirmed: 0,
-                    claimed: Vec::new(),
-                };
+                let ask = Ask::again(kind, name);
                 self.ask_node(reach, pool, ask);
             }
         }

@@ -57,7 +57,15 @@ fn ends_at_the_node_when_the_last_one_leaves() {
     let one = subscriber_of_a(&mut stage);
     let other = subscriber_of_a(&mut stage);
     let ended = "*3 $11 unsubscribe $1 a :0";
-    assert_eq!(stage.ask(one, "UNSUBSCRIBE a"), ended);
+    let hub = stage.hub();
+    assert_eq!(stage.ask(one, "UNSUBSCRIBE a"), "");
+    assert_eq!(stage.asked(hub), "PING");
+    stage.say(hub, MESSAGE);
+    stage.say(hub, "+PONG");
+    let message = "*3 $7 message $1 a $2 hi";
+    assert_eq!(stage.heard(other), message);
+    let both = format!("{message} {ended}");
+    assert_eq!(stage.heard(one), both, "what was on its way comes before");
     assert_eq!(stage.asked(stage.hub()), "");
     assert_eq!(stage.ask(other, "UNSUBSCRIBE"), "");
     assert_eq!(stage.asked(stage.hub()), "unsubscribe a");
@@ -68,6 +76,24 @@ fn ends_at_the_node_when_the_last_one_leaves() {
         format!("*3 $7 message $1 a $2 hi {ended}")
     );
     assert_eq!(stage.heard(one), "");
+}
+
+#[test]
+fn says_goodbye_when_all_has_come_that_was_on_its_way() {
+    let mut stage = Stage::new();
+    let one = subscriber_of_a(&mut stage);
+    let other = subscriber_of_a(&mut stage);
+    assert_eq!(stage.ask(one, "QUIT"), "");
+    let hub = stage.hub();
+    assert_eq!(stage.asked(hub), "PING");
+    stage.say(hub, MESSAGE);
+    stage.say(hub, "+PONG");
+    assert_eq!(stage.heard(one), "*3 $7 message $1 a $2 hi +OK");
+    let said = stage.ask(other, "QUIT");
+    assert_eq!(said, "*3 $7 message $1 a $2 hi");
+    assert_eq!(stage.asked(hub), "unsubscribe a");
+    stage.say(hub, ">3 $11 unsubscribe $1 a :0");
+    assert_eq!(stage.heard(other), "+OK");
 }
 
 #[test]
