@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::Post;
-use crate::upstream::redis::{Effect, Whose};
+use crate::upstream::redis::{Effect, Upstream, Whose};
 
 /// Questions that are remembered for a node; of two with the same place, the later one.
 const PLACES: usize = 1024;
@@ -140,46 +140,46 @@ impl Redis {
         }
     }
 
-    /// The long reply that begins on a lane is dropped, and asked for on an upstream alone.
+    /// The long reply that begins on a lane is dropped, and asked for on an upstream alone, as is
+    /// all that its client has asked behind it.
     fn ask_alone(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
         let upstream = &self.upstreams[id];
-        let Some(head) = upstream.pipe.front().copied() else {
+        let head = upstream.pipe.front().map(|head| head.whose);
+        let Some(Whose::Client { id: client, .. }) = head else {
             return;
         };
-        let Whose::Client {
-            id: client,
-            is_mute: false,
-            ..
-        } = head.whose
-        else {
-            return;
-        };
-        let is_shared = matches!(upstream.post, Post::Lane(_));
-        if !is_shared || head.effect != Effect::Read || !self.is_only_request(client) {
+        if !matches!(upstream.post, Post::Lane(_)) || !self.may_ask_anew(client, upstream) {
             return;
         }
         self.note_weight(id, true);
         let upstream = &mut self.upstreams[id];
-        if let Some(head) = upstream.pipe.front_mut() {
-            head.whose = Whose::Nobody;
+        for asked in &mut upstream.pipe {
+            if asked.whose.is_of(client) {
+                asked.whose = Whose::Nobody;
+            }
         }
         let client_of = &mut self.clients[client];
+        reach.stats.requests_retried += u64::from(client_of.unanswered());
         client_of.route = None;
         client_of.taken = client_of.answered;
         client_of.input.rewind();
         client_of.finder = Default::default();
-        reach.stats.requests_retried += 1;
         self.wake(client);
     }
 
-    /// Whether nothing but one request of a client is under way, and it could be made anew.
-    fn is_only_request(&self, id: ClientId) -> bool {
+    /// Whether all that a client has under way are reads in this pipe, so that they could be made
+    /// anew, in their order.
+    fn may_ask_anew(&self, id: ClientId, upstream: &Upstream) -> bool {
         let Some(client) = self.clients.get(id) else {
             return false;
         };
         let is_free = client.branch.is_none() && client.lease.is_none() && client.resends == 0;
         let may_go_on = matches!(client.waiting, Waiting::No | Waiting::Itself);
-        is_free && may_go_on && client.unanswered() == 1 && !client.is_amid
+        let asked = { &upstream.pipe }.into_iter();
+        let mut asked = asked.filter(|asked| asked.whose.is_of(id));
+        let are_all_here = asked.clone().count() == client.unanswered() as usize;
+        let are_reads = asked.all(|asked| asked.effect == Effect::Read && asked.whose.is_wanted());
+        is_free && may_go_on && are_all_here && are_reads && !client.is_amid
     }
 }
 
@@ -190,5 +190,13 @@ impl Whose {
             Self::Client { id, at, len, .. } => Some((id, at, len as usize)),
             Self::Own(_) | Self::Nobody => None,
         }
+    }
+
+    fn is_of(&self, client: ClientId) -> bool {
+        matches!(self, Self::Client { id, .. } if *id == client)
+    }
+
+    fn is_wanted(&self) -> bool {
+        matches!(self, Self::Client { is_mute: false, .. })
     }
 }

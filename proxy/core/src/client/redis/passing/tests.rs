@@ -423,7 +423,31 @@ fn asks_alone_for_what_is_answered_at_length() {
 }
 
 #[test]
-fn asks_nothing_anew_of_which_something_is_behind() {
+fn asks_anew_for_the_reads_behind_what_is_answered_at_length() {
+    let mut stage = stage();
+    let client = stage.client();
+    for words in ["INCR n", "GET k", "GET n", "GET m"] {
+        stage.send(client, words);
+    }
+    let lane = stage.on("GET k");
+    assert_eq!(stage.asked(lane), "INCR n; GET k; GET n; GET m");
+    stage.say_raw(lane, b":1\r\n$40\r\n0123456789");
+    assert_eq!(stage.heard(client), ":1");
+    let lease = stage.on("GET k");
+    assert_ne!(lane, lease);
+    assert_eq!(stage.asked(lease), "GET k; GET n; GET m");
+    stage.say_raw(
+        lane,
+        &[&[b'x'; 30][..], b"\r\n$1\r\n1\r\n$1\r\n2\r\n"].concat(),
+    );
+    assert_eq!(stage.heard(client), "", "that is dropped");
+    let reply = format!("$40 {} $1 3 $1 4", "y".repeat(40));
+    stage.say(lease, &reply);
+    assert_eq!(stage.heard(client), reply);
+}
+
+#[test]
+fn asks_nothing_anew_behind_which_something_was_written() {
     let mut stage = stage();
     let client = stage.client();
     stage.send(client, "GET k");
