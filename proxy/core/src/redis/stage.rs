@@ -44,6 +44,10 @@ pub(crate) struct Stage {
     asked: usize,
     /// The node has not loaded its data.
     pub is_loading: bool,
+    /// What it answers to CLIENT SETNAME.
+    pub naming: &'static str,
+    /// And to CLIENT INFO.
+    pub info: String,
     /// How many threads the node reads with.
     pub threads: u32,
     /// How often the node was asked for its commands, and refused.
@@ -136,6 +140,8 @@ impl Stage {
             maps_asked: 0,
             asked: 0,
             is_loading: false,
+            naming: "+OK",
+            info: "-NOPERM".into(),
             threads: 1,
             commands_asked: 0,
         }
@@ -476,11 +482,20 @@ impl Stage {
         };
         upstream.got.extend_from_slice(&bytes);
         self.commands_asked += bytes.windows(9).filter(|it| it == b"\nCOMMAND\r").count();
-        let ready: &[u8] = match self.is_loading {
+        let ready: &'static [u8] = match self.is_loading {
             true => b"-LOADING not yet\r\n",
             false => b"+PONG\r\n",
         };
-        let (mut greeted, maps_asked) = greeting_of(upstream, &self.map, ready, self.threads);
+        let threads = self.threads.to_string();
+        let length = threads.len();
+        let answers = Answers {
+            ready,
+            slots: slots_of(&self.map),
+            threads: format!("*2\r\n$10\r\nio-threads\r\n${length}\r\n{threads}\r\n"),
+            naming: format!("{}\r\n", self.naming),
+            info: format!("{}\r\n", self.info),
+        };
+        let (mut greeted, maps_asked) = greeting_of(upstream, &answers);
         self.maps_asked += maps_asked;
         if !upstream.got.is_empty() {
             self.asked += 1;
@@ -494,22 +509,21 @@ impl Stage {
     }
 }
 
+/// What a node says at the beginning, and of itself.
+struct Answers {
+    /// To the end of a greeting.
+    ready: &'static [u8],
+    slots: Vec<u8>,
+    threads: String,
+    naming: String,
+    info: String,
+}
+
 /// Takes greetings and questions for permission out of what the node was asked, and answers them;
-/// and questions for the map, which are counted. `ready` is the answer to the end of a greeting.
-fn greeting_of(
-    upstream: &mut Side,
-    map: &[(u16, u16)],
-    ready: &[u8],
-    threads: u32,
-) -> (Vec<u8>, usize) {
-    let threads = threads.to_string();
-    let threads = format!(
-        "*2\r\n$10\r\nio-threads\r\n${}\r\n{threads}\r\n",
-        threads.len()
-    );
+/// and questions for the map, which are counted.
+fn greeting_of(upstream: &mut Side, said: &Answers) -> (Vec<u8>, usize) {
     let mut answers = Vec::new();
     let mut maps_asked = 0;
-    let slots = slots_of(map);
     let mut at = 0;
     while let Ok(Found::Whole { len, .. }) = upstream.finder.find(&upstream.got[at..], 1 << 20) {
         let request = &upstream.got[at..at + len];
@@ -520,16 +534,19 @@ fn greeting_of(
         upstream.is_greeting = name == Some(b"CLIENT");
         let answer: &[u8] = match name {
             _ if is_question => b"+OK\r\n",
-            Some(b"PING") if is_end => ready,
+            Some(b"PING") if is_end => said.ready,
             Some(b"HELLO") => b"%2\r\n$2\r\nid\r\n:7\r\n$5\r\nproto\r\n:3\r\n",
-            Some(b"CLIENT") if Arguments::of(request).nth(1) == Some(b"INFO") => b"-NOPERM\r\n",
-            Some(b"AUTH" | b"SELECT" | b"CLIENT") => b"+OK\r\n",
+            Some(b"CLIENT") if Arguments::of(request).nth(1) == Some(b"INFO") => {
+                said.info.as_bytes()
+            }
+            Some(b"CLIENT") => said.naming.as_bytes(),
+            Some(b"AUTH" | b"SELECT") => b"+OK\r\n",
             Some(b"COMMAND") => b"-ERR not here\r\n",
             Some(b"RESET") if upstream.is_hub => b"+RESET\r\n",
-            Some(b"CONFIG") => threads.as_bytes(),
+            Some(b"CONFIG") => said.threads.as_bytes(),
             Some(b"CLUSTER") => {
                 maps_asked += 1;
-                &slots
+                &said.slots
             }
             _ => b"",
         };

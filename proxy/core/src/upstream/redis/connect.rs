@@ -210,10 +210,12 @@ impl Redis {
             Own::Login | Own::Select if is_error => self.handle_refusal(reach, id, reply),
             Own::Login | Own::Select => {}
             Own::Name => {
-                let upstream = &self.upstreams[id];
+                let upstream = &mut self.upstreams[id];
+                upstream.is_named = !is_error;
                 if self.pools[upstream.pool].key.login.is_none() {
                     let is_locked = reply.starts_with(b"-NOAUTH");
-                    self.note_lock(reach, upstream.service, is_locked);
+                    let service = upstream.service;
+                    self.note_lock(reach, service, is_locked);
                 }
             }
             // What else it may say is for those who ask: a password is missing, a script runs.

@@ -111,10 +111,14 @@ impl Redis {
         if let Some(lease) = &mut self.clients[holder].lease {
             lease.is_pinned |= is_changed;
         }
+        let first_name = match self.upstreams[target].is_named {
+            true => NAME,
+            false => b"",
+        };
         let client = &mut self.clients[holder];
         client.resends -= 1;
         client.waiting = Waiting::No;
-        if let Some(name) = field(b"name=").filter(|name| *name != NAME) {
+        if let Some(name) = field(b"name=").filter(|name| *name != first_name) {
             client.session.get_or_insert_default().name = name.into();
         }
         self.shift(holder, &key);
@@ -278,6 +282,29 @@ mod tests {
         let hub = stage.hub();
         stage.say(hub, ">3 $9 subscribe $1 c :1");
         assert_eq!(stage.heard(client), ">3 $9 subscribe $1 c :1");
+    }
+
+    #[test]
+    fn keeps_the_name_of_a_client_whose_transaction_did_not_change_it() {
+        for (naming, name) in [("+OK", "manifold"), ("-BUSY a script runs", "")] {
+            let mut stage = Stage::new();
+            stage.naming = naming;
+            let info = format!("id=3 name={name} db=2 user=default resp=2");
+            stage.info = format!("${}\r\n{info}", info.len());
+            let client = stage.client();
+            assert_eq!(stage.ask(client, "CLIENT SETNAME mine"), "+OK");
+            for (request, reply) in [
+                ("multi", "+OK"),
+                ("select 2", "+QUEUED"),
+                ("exec", "*1 +OK"),
+            ] {
+                stage.send(client, request);
+                let lease = stage.on("multi");
+                stage.say(lease, reply);
+            }
+            stage.heard(client);
+            assert_eq!(stage.ask(client, "CLIENT GETNAME"), "$4 mine", "{naming}");
+        }
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Upstream {
     pub number: Option<u64>,
     /// It was in its database before it logged in.
     pub has_selected: bool,
+    /// The node calls it by the proxy's name, and not by none.
+    pub is_named: bool,
     /// How far it has come.
     pub state: State,
     /// Since when it is in this state; for a ready one, when it was last used.
@@ -232,6 +234,7 @@ impl Upstream {
             address: None,
             number: None,
             has_selected: false,
+            is_named: false,
             state: State::Connecting,
             since: now,
             opened: now,
