@@ -12,7 +12,7 @@ use crate::ids::{ClientId, PoolId, ServiceId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::State;
-use crate::upstream::redis::hub::Ask;
+use crate::upstream::redis::hub::asks::Ask;
 use crate::upstream::redis::pool::Key;
 
 impl Redis {

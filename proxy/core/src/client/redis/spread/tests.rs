@@ -483,7 +483,26 @@ fn asks_the_new_node_for_a_channel_that_the_old_one_has_ended() {
     stage.say_at(7002, ">3 $8 smessage $1 b $2 hi");
     assert_eq!(stage.heard(client), "*3 $8 smessage $1 b $2 hi");
     stage.send(client, "SUNSUBSCRIBE b");
-    assert_eq!(stage.asked_at(7002), "sunsubscribe b");
+    assert_eq!(stage.asked_at(7002), "sunsubscribe b; PING");
+}
+
+#[test]
+fn takes_no_answer_for_another_when_a_node_ends_a_channel_by_itself() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "SSUBSCRIBE b");
+    stage.say_at(7001, ">3 $10 ssubscribe $1 b :1");
+    stage.heard(client);
+    stage.asked_at(7001);
+    stage.send(client, "SUNSUBSCRIBE b");
+    stage.say_at(7001, ">3 $12 sunsubscribe $1 b :0");
+    assert_eq!(stage.heard(client), "*3 $12 sunsubscribe $1 b :0");
+    stage.send(client, "SSUBSCRIBE hello");
+    let asked = "sunsubscribe b; PING; ssubscribe hello";
+    assert_eq!(stage.asked_at(7001), asked);
+    stage.refuse_at(7001, "MOVED 3300 127.0.0.1:7002");
+    stage.say_at(7001, "+PONG >3 $10 ssubscribe $5 hello :1");
+    assert_eq!(stage.heard(client), "*3 $10 ssubscribe $5 hello :1");
 }
 
 #[test]

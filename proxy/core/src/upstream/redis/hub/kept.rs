@@ -6,7 +6,8 @@
 //! connection of its own, and what others listen to is asked for right behind it. Invariant: who
 //! wanted the end goes on when the node has ended it, or refuses for a reason that will pass.
 
-use super::{Ask, Topic};
+use super::Topic;
+use super::asks::Ask;
 use crate::audience::Kind;
 use crate::ids::{PoolId, ServiceId};
 use crate::planted::Bug;
