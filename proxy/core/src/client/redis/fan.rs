@@ -297,7 +297,8 @@ impl Redis {
         slot: Option<u16>,
         kind: PartKind,
     ) -> Turn {
-        if self.has_to_wait(reach, id, slot.into_iter()) {
+        let is_watching = matches!(asked.need, Need::Alone(alone) if alone.effect == Effect::Watch);
+        if self.has_to_wait(reach, id, slot.into_iter()) || is_watching && self.has_to_land(id) {
             return Turn::Wait;
         }
         let map = self.map(self.clients[id].service);
@@ -309,7 +310,6 @@ impl Redis {
             self.answer(reach, id, asked.len, errors::SLOT_NOT_SERVED);
             return Turn::Next;
         };
-        let is_watching = matches!(asked.need, Need::Alone(alone) if alone.effect == Effect::Watch);
         let bound = self.clients[id].spread().bound;
         if is_watching && bound.is_some_and(|bound| bound != node) {
             self.answer(reach, id, asked.len, errors::CROSSSLOT);

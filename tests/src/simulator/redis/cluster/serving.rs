@@ -94,6 +94,10 @@ impl Node {
         name: &str,
         words: &[Vec<u8>],
     ) -> Vec<(Key, bool)> {
+        let is_in_vain = session.is_touched || session.multi.as_ref().is_some_and(|it| it.is_dirty);
+        if is_in_vain && name == "exec" {
+            return Vec::new();
+        }
         let keys = Self::keys_asked(session, name, words);
         let keys = keys.into_iter().map(|key| (0, name_of(key)));
         keys.map(|key| (key.clone(), self.data.has(&key))).collect()

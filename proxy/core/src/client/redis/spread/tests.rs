@@ -590,6 +590,22 @@ fn holds_back_what_stands_behind_several_keys_before_a_node_refuses_them() {
 }
 
 #[test]
+fn watches_only_when_no_transaction_may_come_back() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send_raw(client, "*1 $5 MULTI *3 $3 SET $1 c $1 2 *1 $4 EXEC");
+    stage.send(client, "WATCH b");
+    assert_eq!(stage.asked_at(7002), "MULTI; SET c 2; EXEC");
+    assert_eq!(stage.asked_at(7001), "", "EXEC would end it");
+    stage.say_at(7002, "+OK");
+    stage.refuse_at(7002, "MOVED 7365 127.0.0.1:7001");
+    stage.refuse_at(7002, "EXECABORT");
+    assert_eq!(stage.asked_at(7001), "MULTI; SET c 2; EXEC");
+    stage.say_at(7001, "+OK +QUEUED *1 +OK");
+    assert_eq!(stage.asked_at(7001), "WATCH b");
+}
+
+#[test]
 fn begins_no_transaction_before_all_its_keys_are_watched() {
     let mut stage = stage();
     let client = stage.client();
