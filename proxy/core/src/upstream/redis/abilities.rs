@@ -195,4 +195,18 @@ mod tests {
             stage.connections()
         );
     }
+
+    #[test]
+    fn leaves_the_last_permit_to_who_waits_for_it() {
+        let mut stage = stage(2, 2);
+        crowd(&mut stage, 10);
+        let second = stage.on("GET k");
+        assert_eq!((stage.lanes(), stage.asked(second).as_str()), (2, "GET k"));
+        stage.say(second, "$1 v");
+        let client = stage.client();
+        stage.send(client, "BLPOP k 0");
+        let lease = stage.on("BLPOP k 0");
+        assert_eq!(stage.asked(lease), "BLPOP k 0");
+        assert_eq!(stage.lanes(), 1);
+    }
 }

@@ -384,11 +384,12 @@ impl Redis {
         }
     }
 
+    /// Whether there are permits for what nobody waits for.
     pub(crate) fn has_permits_to_spare(&self, reach: &Reach<'_>, id: PoolId) -> bool {
-        let permits = &reach
-            .service(self.payer(self.pools[id].key.service))
-            .permits;
-        permits.free() > permits.connections_max() / 4
+        let payer = self.payer(self.pools[id].key.service);
+        let permits = &reach.service(payer).permits;
+        let is_short = self.nodes[payer.index()].is_wanting;
+        !is_short && permits.free() > permits.connections_max() / 4
     }
 
     /// A client that waited goes on.
