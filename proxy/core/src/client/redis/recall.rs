@@ -3,8 +3,11 @@
 //! What has been sent comes back by itself; what waits for an upstream would wait for a node that
 //! may never come back. Invariant: the requests of a branch keep their order.
 
+use std::collections::VecDeque;
+
 use crate::client::redis::Waiting;
 use crate::client::redis::spread::{Part, is_before};
+use crate::client::redis::transact::len_of;
 use crate::ids::{ClientId, ServiceId};
 use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
@@ -115,13 +118,14 @@ impl Redis {
     pub(crate) fn take_unsent(&mut self, id: ClientId) -> Vec<Part> {
         let client = &mut self.clients[id];
         let pool = client.pool;
-        let unparsed = client.input.unparsed().len();
-        client.input.consume(unparsed);
+        let unsent = client.input.unparsed().to_vec();
+        client.input.consume(unsent.len());
         client.finder = Default::default();
         client.waiting = Waiting::No;
         let sent = client.unanswered() as usize;
         let branch = client.branch.as_mut().expect("it is a branch");
-        let parts = branch.parts.split_off(sent);
+        let mut parts = branch.parts.split_off(sent);
+        keep_passed(&mut parts, &unsent);
         let pool = &mut self.pools[pool];
         pool.lease_queue.retain(|&one| one != id);
         for pipes in &mut pool.lanes {
@@ -219,5 +223,21 @@ impl Redis {
         for part in parts {
             self.send_by_map(reach, front, part);
         }
+    }
+}
+
+/// What was passed on while it came is nowhere but here, and like any other request from now on.
+fn keep_passed(parts: &mut VecDeque<Part>, mut unsent: &[u8]) {
+    for part in parts {
+        let len = match &part.request {
+            _ if part.is_passing => len_of(unsent, 1),
+            Some(bytes) => bytes.len(),
+            None => part.len as usize,
+        };
+        let (bytes, rest) = unsent.split_at(len);
+        if core::mem::take(&mut part.is_passing) {
+            part.request = Some(bytes.into());
+        }
+        unsent = rest;
     }
 }

@@ -175,8 +175,8 @@ impl Redis {
         };
         let is_free = client.branch.is_none() && client.lease.is_none() && client.resends == 0;
         let may_go_on = matches!(client.waiting, Waiting::No | Waiting::Itself);
-        let asked = { &upstream.pipe }.into_iter();
-        let mut asked = asked.filter(|asked| asked.whose.is_of(id));
+        let pipe = upstream.pipe.iter();
+        let mut asked = pipe.filter(|asked| asked.whose.is_of(id));
         let are_all_here = asked.clone().count() == client.unanswered() as usize;
         let are_reads = asked.all(|asked| asked.effect == Effect::Read && asked.whose.is_wanted());
         is_free && may_go_on && are_all_here && are_reads && !client.is_amid

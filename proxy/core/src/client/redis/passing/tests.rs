@@ -193,6 +193,28 @@ fn says_so_when_the_slot_of_a_big_request_has_moved() {
 }
 
 #[test]
+fn sends_what_comes_back_around_a_big_request_that_waits() {
+    let mut stage = Stage::before_cluster(narrow());
+    for _ in 0..2 {
+        let other = stage.client();
+        stage.send(other, "BLPOP c 0");
+    }
+    let blocked = stage.on("BLPOP c 0");
+    let client = stage.client();
+    stage.send_raw(client, "*3 $3 SET $1 c $80 0123456789");
+    let rest = "x".repeat(68);
+    stage.send_raw(client, &format!("{rest} *2 $3 GET $1 b"));
+    stage.send(client, "INCR c");
+    assert_eq!(stage.asked_at(7001), "GET b");
+    stage.refuse_at(7001, "ASK 3300 127.0.0.1:7002");
+    stage.asked(blocked);
+    stage.say(blocked, "*-1");
+    let asked = stage.on("SET c");
+    let big = format!("SET c 0123456789\r\n{rest}");
+    assert_eq!(stage.asked(asked), format!("{big}; ASKING; GET b; INCR c"));
+}
+
+#[test]
 fn says_what_became_of_a_big_request_whose_node_is_lost() {
     let mut stage = Stage::before_cluster(narrow());
     let client = stage.client();
