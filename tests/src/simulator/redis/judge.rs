@@ -115,6 +115,7 @@ impl Model {
                 let parts = parts.expect("it has been divided");
                 self.judge_divided(bench, &token, &parts, reply)
             }
+            ("watch", Some(_)) if self.is_watching_elsewhere(words, reply.value) => Ok(()),
             ("watch", Some(token)) => {
                 let entry = self.judge_token(bench, &token, Place::Alone, reply)?;
                 if *reply.value == Value::ok() {

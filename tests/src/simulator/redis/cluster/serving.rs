@@ -154,6 +154,7 @@ impl Node {
                 None => break,
             }
         }
+        self.log.asked_of.clear();
         if let Some(cluster) = &mut self.cluster {
             cluster.end_migration(now);
             // Who listens to a channel of the slot is told to do so elsewhere, and misses what is

@@ -44,6 +44,14 @@ impl Model {
         self.is_spread && parts_of(name, words).is_some()
     }
 
+    /// Whether WATCH is refused because keys of another slot are watched, which is at one node only.
+    pub(super) fn is_watching_elsewhere(&self, words: &[Vec<u8>], value: &Value) -> bool {
+        let is_refused = matches!(value, Value::Error(text) if text.starts_with("CROSSSLOT "));
+        let asked = words.get(1).map(|key| slot(key));
+        let mut watched = self.watched.iter();
+        self.is_spread && is_refused && watched.any(|((_, key), _)| Some(slot(key)) != asked)
+    }
+
     /// Whether a reply says that nobody is let in without a password: so much is known without a
     /// node.
     pub(super) fn is_locked_out(&self, value: &Value) -> bool {
