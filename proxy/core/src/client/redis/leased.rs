@@ -78,6 +78,10 @@ impl Redis {
                 1 => Effect::Multi,
                 _ => Effect::Read,
             }),
+            // What a session of a cluster did not answer itself is for the node to answer.
+            Need::Session(_) if client.branch.is_some() && !lease.is_multi => {
+                Alone::plain(Effect::Read)
+            }
             // Neither is queued: both end the transaction.
             Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
                 return self.take_session(reach, id, len, command);

@@ -270,7 +270,8 @@ fn is_movable(client: &Client, lost: &Expectation) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::redis::stage::Stage;
+    use crate::limits::Limits;
+    use crate::redis::stage::{Shared, Stage};
 
     /// Two clients have asked on one lane, which is lost; gives what they hear and what the node
     /// is asked after that.
@@ -288,6 +289,27 @@ mod tests {
         let asked: Vec<_> = asked.filter(|asked| !asked.is_empty()).collect();
         let [first, second] = clients.map(|client| stage.heard(client));
         (first, second, asked.join("; "))
+    }
+
+    #[test]
+    fn keeps_what_a_client_asks_again_on_one_upstream() {
+        let mut stage = Stage::with(Limits::default(), 16, &Shared::default());
+        stage.threads = 3;
+        for _ in 0..40 {
+            let other = stage.client();
+            stage.send(other, "GET k");
+        }
+        assert_eq!(stage.lanes(), 3);
+        let client = stage.client();
+        for words in ["GET a", "GET b", "GET c"] {
+            stage.send(client, words);
+        }
+        let lost = stage.on("GET a");
+        stage.asked(lost);
+        stage.lose(lost);
+        let asked = stage.on("GET a");
+        let asked = stage.asked(asked);
+        assert!(asked.ends_with("GET a; GET b; GET c"), "{asked}");
     }
 
     #[test]

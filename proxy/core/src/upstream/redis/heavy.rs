@@ -106,16 +106,18 @@ impl Redis {
         let before = upstream.passed;
         let passed = before + piece.len();
         upstream.passed = if is_end { 0 } else { passed };
+        let is_too_much = passed > reach.limits.reply_bytes_max;
+        let is_announced = || length_of(piece).is_some_and(|len| is_long(len, reach.limits));
+        let is_lease = upstream.post == Post::Lease;
+        if before == 0 && (!is_end || is_too_much) && is_announced() && self.ask_alone(reach, id) {
+            return;
+        }
         if is_long(passed, reach.limits) {
             if !is_long(before, reach.limits) {
                 self.note_weight(id, true);
             }
-        } else if is_end {
-            if upstream.post == Post::Lease {
-                self.note_weight(id, false);
-            }
-        } else if before == 0 && length_of(piece).is_some_and(|len| is_long(len, reach.limits)) {
-            self.ask_alone(reach, id);
+        } else if is_end && is_lease {
+            self.note_weight(id, false);
         }
     }
 
@@ -141,15 +143,15 @@ impl Redis {
     }
 
     /// The long reply that begins on a lane is dropped, and asked for on an upstream alone, as is
-    /// all that its client has asked behind it.
-    fn ask_alone(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+    /// all that its client has asked behind it, if all of that can be. Says whether it is.
+    fn ask_alone(&mut self, reach: &mut Reach<'_>, id: UpstreamId) -> bool {
         let upstream = &self.upstreams[id];
         let head = upstream.pipe.front().map(|head| head.whose);
         let Some(Whose::Client { id: client, .. }) = head else {
-            return;
+            return false;
         };
         if !matches!(upstream.post, Post::Lane(_)) || !self.may_ask_anew(client, upstream) {
-            return;
+            return false;
         }
         self.note_weight(id, true);
         let upstream = &mut self.upstreams[id];
@@ -165,6 +167,7 @@ impl Redis {
         client_of.input.rewind();
         client_of.finder = Default::default();
         self.wake(client);
+        true
     }
 
     /// Whether all that a client has under way are reads in this pipe, so that they could be made

@@ -243,6 +243,13 @@ impl Redis {
             .min_by_key(|&id| self.upstreams[id].pipe.len())
     }
 
+    /// Where a request that is sent again has to follow another of its client.
+    fn pick_again(&self, pool: PoolId, lane: Lane) -> Option<UpstreamId> {
+        let resend = self.pools[pool].lanes[lane as usize].resends.front()?;
+        let route = self.clients.get(resend.client)?.route;
+        route.map(|route| route.upstream)
+    }
+
     /// Whether another request may be written to an upstream.
     pub(crate) fn has_room(&self, reach: &Reach<'_>, id: UpstreamId) -> bool {
         let upstream = &self.upstreams[id];
@@ -283,7 +290,10 @@ impl Redis {
             if pipes.resends.is_empty() && pipes.waiting.is_empty() {
                 return;
             }
-            let Some(target) = self.pick(reach, id, lane) else {
+            let Some(target) = self
+                .pick_again(id, lane)
+                .or_else(|| self.pick(reach, id, lane))
+            else {
                 if pipes.upstreams.is_empty() {
                     self.open(reach, id, Post::Lane(lane));
                 }

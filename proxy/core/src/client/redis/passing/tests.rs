@@ -445,6 +445,22 @@ fn asks_alone_for_what_is_answered_at_length() {
 }
 
 #[test]
+fn asks_alone_for_what_came_at_once_and_is_too_long() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "GET k");
+    let lane = stage.on("GET k");
+    stage.asked(lane);
+    let value = format!("$120 {}", "y".repeat(120));
+    stage.say(lane, &value);
+    assert!(!stage.is_closed(client));
+    let lease = stage.on("GET k");
+    assert_eq!(stage.asked(lease), "GET k");
+    stage.say(lease, &value);
+    assert_eq!(stage.heard(client), value);
+}
+
+#[test]
 fn asks_anew_for_the_reads_behind_what_is_answered_at_length() {
     let mut stage = stage();
     let client = stage.client();

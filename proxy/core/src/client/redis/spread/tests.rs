@@ -590,6 +590,20 @@ fn holds_back_what_stands_behind_several_keys_before_a_node_refuses_them() {
 }
 
 #[test]
+fn leaves_to_a_node_at_which_it_watches_what_any_node_answers() {
+    let mut stage = stage();
+    let client = stage.client();
+    stage.send(client, "WATCH b");
+    stage.say_at(7001, "+OK");
+    assert_eq!(stage.asked_at(7001), "WATCH b");
+    stage.send(client, "GET b");
+    stage.send(client, "select 1");
+    assert_eq!(stage.asked_at(7001), "GET b; select 1");
+    stage.say_at(7001, "$1 1 -ERR");
+    assert_eq!(stage.heard(client), "+OK $1 1 -ERR");
+}
+
+#[test]
 fn watches_only_when_no_transaction_may_come_back() {
     let mut stage = stage();
     let client = stage.client();
