@@ -71,28 +71,32 @@ impl Redis {
                 }
             }
             Need::Alone(alone) => alone,
-            Need::Session(SessionCommand::Client(ClientCommand::GetRedir)) if lease.is_pinned => {
-                Alone::plain(Effect::Redirect)
-            }
-            Need::Session(SessionCommand::Multi) => Alone::plain(match count {
-                1 => Effect::Multi,
-                _ => Effect::Read,
-            }),
-            // What a session of a cluster did not answer itself is for the node to answer.
-            Need::Session(_) if client.branch.is_some() && !lease.is_multi => {
-                Alone::plain(Effect::Read)
-            }
-            // Neither is queued: both end the transaction.
-            Need::Session(command @ (SessionCommand::Reset | SessionCommand::Quit)) => {
-                return self.take_session(reach, id, len, command);
-            }
-            Need::Session(command) if lease.is_multi => match self.queue_of_session(id, command) {
-                Some(effect) => Alone::plain(effect),
-                None => return self.refuse_in_multi(reach, id, len),
+            Need::Session(command) => match self.alone_for(id, count, command) {
+                Some(alone) => alone,
+                // What is not queued ends the transaction.
+                None if lease.is_multi && !is_end(command) => {
+                    return self.refuse_in_multi(reach, id, len);
+                }
+                None => return self.take_session(reach, id, len, command),
             },
-            Need::Session(command) => return self.take_session(reach, id, len, command),
         };
         self.send_alone(reach, id, len, count, alone)
+    }
+
+    /// How a session's own command goes to the node on its lease, if it does.
+    fn alone_for(&mut self, id: ClientId, count: usize, command: SessionCommand) -> Option<Alone> {
+        let client = &self.clients[id];
+        let lease = client.lease.expect("it has a lease");
+        let effect = match command {
+            SessionCommand::Client(ClientCommand::GetRedir) if lease.is_pinned => Effect::Redirect,
+            SessionCommand::Multi if count == 1 => Effect::Multi,
+            SessionCommand::Multi => Effect::Read,
+            // What a session of a cluster did not answer itself is for the node to answer.
+            _ if client.branch.is_some() && !lease.is_multi => Effect::Read,
+            _ if is_end(command) || !lease.is_multi => return None,
+            _ => self.queue_of_session(id, command)?,
+        };
+        Some(Alone::plain(effect))
     }
 
     /// Between MULTI and EXEC the node queues whatever it is. None if it must not.
@@ -242,4 +246,9 @@ impl Alone {
             soils: false,
         }
     }
+}
+
+/// Whether a command ends a transaction without being queued.
+fn is_end(command: SessionCommand) -> bool {
+    matches!(command, SessionCommand::Reset | SessionCommand::Quit)
 }
