@@ -85,7 +85,7 @@ fn compares_and_writes_strings_as_the_node_does() {
             "DELIFEQ a 3",
             "DELEX a IFEQ 3",
             "DIGEST a",
-            "MSETEX 2 a 1 b 2 EX 100",
+            "MSETEX 2 a 1 b 2 EXAT 33333333333",
             "MSETEX 2 a 1 b 2 NX",
             "MSETEX 3 a 1 b 2",
             "MSETEX x a 1",
