@@ -91,11 +91,10 @@ impl Subscriptions {
         }
     }
 
-    /// A channel of a shard is with another hub.
-    pub(crate) fn resettle(&mut self, name: &[u8], pool: PoolId) {
-        if let Some(it) = self.names[Kind::Shard as usize].get_mut(name) {
-            it.pool = pool;
-        }
+    /// A channel of a shard is with another hub. Says whether it is listened to.
+    pub(crate) fn resettle(&mut self, name: &[u8], pool: PoolId) -> bool {
+        let known = self.names[Kind::Shard as usize].get_mut(name);
+        known.map(|it| it.pool = pool).is_some()
     }
 
     fn is_empty(&self) -> bool {

@@ -133,8 +133,10 @@ impl Redis {
         }
         let to = self.hub_of(reach.seed, &key);
         for id in self.take_subscribers(reach, from, name) {
-            if let Some(client) = self.clients.get_mut(id) {
-                client.subscriptions_mut().resettle(name, to);
+            // Who is about to leave does not come with it.
+            if let Some(client) = self.clients.get_mut(id)
+                && client.subscriptions_mut().resettle(name, to)
+            {
                 self.add_subscriber(to, name, id);
             }
         }

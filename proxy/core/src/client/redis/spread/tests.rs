@@ -487,6 +487,33 @@ fn asks_the_new_node_for_a_channel_that_the_old_one_has_ended() {
 }
 
 #[test]
+fn takes_nobody_along_to_another_node_who_is_leaving() {
+    let mut stage = stage();
+    let clients = [stage.client(), stage.client()];
+    for client in clients {
+        stage.send(client, "SSUBSCRIBE b");
+        if !stage.has_heard(client) {
+            stage.say_at(7001, ">3 $10 ssubscribe $1 b :1");
+        }
+        stage.heard(client);
+    }
+    let [one, other] = clients;
+    stage.asked_at(7001);
+    stage.send(one, "SUNSUBSCRIBE b");
+    assert_eq!(stage.asked_at(7001), "PING");
+    let lost = stage.hub();
+    stage.set_map(&[(3299, 7001), (10_922, 7002), (16_383, 7003)]);
+    stage.say(lost, ">3 $12 sunsubscribe $1 b :0");
+    stage.wait(1_100);
+    stage.say(lost, "+PONG");
+    assert_eq!(stage.heard(one), "*3 $12 sunsubscribe $1 b :0");
+    let hub = stage.on("ssubscribe b");
+    stage.say(hub, ">3 $10 ssubscribe $1 b :1 >3 $8 smessage $1 b $1 m");
+    assert_eq!(stage.heard(other), "*3 $8 smessage $1 b $1 m");
+    assert_eq!(stage.heard(one), "");
+}
+
+#[test]
 fn takes_no_answer_for_another_when_a_node_ends_a_channel_by_itself() {
     let mut stage = stage();
     let client = stage.client();
