@@ -358,7 +358,7 @@ impl Redis {
         self.leave_pool(to);
     }
 
-    /// Everything is as it was when the client came.
+    /// The client says good-bye. It is answered when it has had all that was published before.
     fn quit(&mut self, reach: &mut Reach<'_>, id: ClientId) -> Turn {
         let client = &mut self.clients[id];
         if client.is_subscribed() && !client.is_settled() {
@@ -375,6 +375,7 @@ impl Redis {
         Turn::Wait
     }
 
+    /// Everything is as it was when the client came.
     fn reset(&mut self, reach: &mut Reach<'_>, id: ClientId, len: usize) -> Turn {
         let client = &mut self.clients[id];
         if !client.is_settled() {
