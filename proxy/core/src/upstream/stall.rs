@@ -34,6 +34,7 @@ impl Shard {
             for client in followers {
                 self.issue_again(client, id);
             }
+            self.cancel_abandoned(id);
             if was_stalled && self.is_in_the_way(id) {
                 self.cancel_stalled(id);
             }
@@ -106,7 +107,8 @@ impl Shard {
             if let Some(text) = text {
                 text.history.note_slow(nanos);
             }
-            self.forward_cancel(id);
+            self.upstreams[id].has_cancelled = true;
+            self.cancel_abandoned(id);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::ids::{ClientId, ConnId, ShardId, UpstreamId};
 use crate::planted::Bug;
 use crate::shard::{Shard, Timer};
 use crate::topology::Target;
-use crate::upstream::postgres::pipe::Requester;
+use crate::upstream::postgres::pipe::{Chore, Expectation, Requester};
 
 /// Bits of the made-up process id that are a client's place; the rest is the shard's number + 1.
 const PLACE_BITS: u32 = 24;
@@ -115,6 +115,7 @@ impl Shard {
             return;
         }
         self.upstreams[target].pipe[first].owner = Requester::Abandoned;
+        self.upstreams[target].has_cancelled = true;
         let client = &mut self.clients[id];
         client.in_flight = 0;
         client.is_barred = false;
@@ -125,16 +126,37 @@ impl Shard {
         self.answer_error(id, &Refusal::cancelled());
         self.wake(id, Waiting::Itself);
         self.clients_to_pump.push_back(id);
+        self.cancel_abandoned(target);
     }
 
-    /// Sends a cancel to the node, for the request that is alone on an upstream. Until it has
-    /// landed nothing new goes there.
-    pub(crate) fn forward_cancel(&mut self, target: UpstreamId) {
+    /// Cancels the head of a pipe that nobody wants any more as soon as a cancel can hit nothing
+    /// that somebody does want: it could run for hours, and nothing joins before it is over.
+    pub(crate) fn cancel_abandoned(&mut self, target: UpstreamId) {
         let upstream = &mut self.upstreams[target];
-        let service = upstream.service;
-        if upstream.fences > 0 {
+        let is_abandoned = |one: &Expectation| matches!(one.owner, Requester::Abandoned);
+        let is_fence = |one: &Expectation| matches!(one.owner, Requester::Chore(Chore::Fence));
+        upstream.has_cancelled &= upstream.pipe.iter().any(is_abandoned);
+        let is_safe = |one: &Expectation| is_abandoned(one) || is_fence(one);
+        if !upstream.has_cancelled || !upstream.pipe.iter().all(is_safe) {
             return;
         }
+        let head = &mut upstream.pipe[0];
+        if is_abandoned(head) && !core::mem::replace(&mut head.is_cancelled, true) {
+            self.send_cancel(target);
+        }
+    }
+
+    /// Sends a cancel to the node, for the request that is alone on an upstream, unless one is on
+    /// its way.
+    pub(crate) fn forward_cancel(&mut self, target: UpstreamId) {
+        if self.upstreams[target].fences == 0 {
+            self.send_cancel(target);
+        }
+    }
+
+    /// Sends a cancel to the node. Until it has landed nothing new goes to the upstream.
+    fn send_cancel(&mut self, target: UpstreamId) {
+        let service = self.upstreams[target].service;
         let Some(address) = self.address_of(service) else {
             return;
         };

@@ -13,6 +13,7 @@ use crate::planted::Bug;
 use crate::proof::Residue;
 use crate::shard::{Shard, Timer};
 use crate::time::Instant;
+use crate::upstream::postgres::pipe::Requester;
 
 impl Shard {
     /// Tells a client why, and closes its connection when it has been sent.
@@ -93,17 +94,29 @@ impl Shard {
                 return;
             }
         }
-        let upstream = &self.upstreams[target];
-        let is_alone = upstream.tail == Some(id) || client.lease.is_some();
+        self.cancel_left(id, target, client.lease.is_some());
+    }
+
+    /// Cancels what a client that is gone was alone in running. A write runs to its end, as it
+    /// would on a connection of the client's own.
+    fn cancel_left(&mut self, id: ClientId, target: UpstreamId, was_leased: bool) {
+        let upstream = &mut self.upstreams[target];
+        let is_last = upstream.tail == Some(id);
         let mut mine = upstream.pipe.iter().filter(|one| one.client() == Some(id));
-        let has_some = mine.clone().next().is_some();
-        // A write runs to its end, as it would on a connection of the client's own; and a cancel
-        // that is late may hit what comes after the read it was meant for.
-        if is_alone && has_some && mine.all(|one| !one.writes) {
+        let only_reads = mine.clone().next().is_some() && mine.all(|one| !one.writes);
+        if only_reads && was_leased {
             self.forward_cancel(target);
-        } else {
-            self.settle_upstream(target);
+            return;
         }
+        if only_reads && is_last {
+            // Others' reads may stand before it, and are not what is cancelled.
+            let pipe = upstream.pipe.iter_mut();
+            for one in pipe.filter(|one| one.client() == Some(id)) {
+                one.owner = Requester::Abandoned;
+            }
+            upstream.has_cancelled = true;
+        }
+        self.settle_upstream(target);
     }
 
     pub(crate) fn begin_drain(&mut self, deadline_ms: u64) {

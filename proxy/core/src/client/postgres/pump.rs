@@ -371,6 +371,7 @@ impl Shard {
         if upstream.lane != self.lanes_by_client(client)
             || upstream.is_draining
             || upstream.is_held_back
+            || upstream.has_cancelled
             || upstream.fences > 0
         {
             return false;

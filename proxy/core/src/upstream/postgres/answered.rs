@@ -116,6 +116,10 @@ impl Shard {
         {
             upstream.tail = None;
         }
+        if upstream.has_cancelled {
+            self.cancel_abandoned(id);
+        }
+        let upstream = &mut self.upstreams[id];
         if !upstream.pipe.is_empty() || upstream.holder.is_some() {
             if upstream.takes_shared() {
                 self.serve_soon(id);

@@ -82,6 +82,9 @@ pub struct Upstream {
     pub fences: u32,
     /// A cancel landed while a client held it: nobody else gets it before it has had its effect.
     pub needs_fence: bool,
+    /// Whether a read that nobody wants any more stands in the pipe and is to be cancelled as soon
+    /// as that can hit nobody else. Nothing joins meanwhile.
+    pub has_cancelled: bool,
     /// Its session has state that has to be wiped before anybody else may use it.
     pub is_soiled: bool,
     /// What its sessions may have left on it that wiping does not take back.
@@ -184,6 +187,7 @@ impl Upstream {
             is_stalled: false,
             fences: 0,
             needs_fence: false,
+            has_cancelled: false,
             is_soiled: false,
             residue: Residue::None,
             is_copying: false,
@@ -245,6 +249,7 @@ impl Upstream {
             && self.holder.is_none()
             && self.tail.is_none()
             && self.fences == 0
+            && !self.has_cancelled
             && !self.is_soiled
             && !self.is_stalled
             && !self.is_held_back

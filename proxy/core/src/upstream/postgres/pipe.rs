@@ -40,6 +40,8 @@ pub struct Expectation {
     pub is_inside: bool,
     /// Whether a byte of its reply has been given to the client.
     pub is_delivered: bool,
+    /// Whether a cancel was sent because nobody wants it any more.
+    pub is_cancelled: bool,
     /// Whether an ErrorResponse has come.
     pub is_failed: bool,
     /// Whether a CommandComplete has come.
@@ -204,6 +206,7 @@ impl Expectation {
             part: None,
             is_inside: false,
             is_delivered: false,
+            is_cancelled: false,
             is_failed: false,
             is_completed: false,
             defines: false,
