@@ -141,11 +141,12 @@ pub enum Event<'a> {
         /// Whether it could be understood; if not, nothing in that database is proven.
         understood: bool,
     },
-    /// The addresses of a service, looked up off the shard; empty if the name has none.
+    /// Where the name of a service leads. Comes when it was asked for, and whenever that changes;
+    /// empty if nothing is known, and then what was known stands.
     Resolved {
         /// Which service.
         service: ServiceId,
-        /// Its addresses in the resolver's order.
+        /// All of its addresses, each once.
         addresses: Vec<Address>,
     },
     /// Something from another shard.
@@ -282,7 +283,8 @@ pub enum Operation {
         /// The rows of [`crate::proof::CATALOG_QUERY`], one line each, as the node sent them.
         lines: Vec<u8>,
     },
-    /// Look up where a service is. Answered by `Resolved`, always.
+    /// Say where the name of a service leads, and look again whether that still holds: nothing is
+    /// known here, or a connection has failed. Answered by `Resolved`, always.
     Resolve {
         /// Which service.
         service: ServiceId,

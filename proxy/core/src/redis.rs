@@ -27,6 +27,7 @@ use crate::upstream::redis::cluster::Cluster;
 use crate::upstream::redis::connect::describe;
 use crate::upstream::redis::heavy::Heavy;
 use crate::upstream::redis::pool::{Key, Pool};
+use crate::upstream::whereabouts::Whereabouts;
 
 /// What a timer of this protocol is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,6 +79,8 @@ pub(crate) struct Node {
     pub heavy: Heavy,
     /// Upstreams that wait for the service's name to be looked up.
     pub unresolved: Vec<UpstreamId>,
+    /// Where the name leads.
+    pub whereabouts: Whereabouts,
 }
 
 impl Node {
@@ -98,6 +101,7 @@ impl Node {
             is_wanting: false,
             heavy: Heavy::new(seed),
             unresolved: Vec::new(),
+            whereabouts: Whereabouts::default(),
         }
     }
 }

@@ -221,14 +221,11 @@ impl Shard {
                 self.handle_catalog_ready(database, understood);
             }
             Event::Resolved { service, addresses } => {
-                if let Some(first) = addresses.first() {
-                    self.connections[service.index()].last_address = Some(first.clone());
-                }
                 if self.services[service.index()].protocol == Protocol::Redis {
                     let (redis, mut reach) = self.redis();
-                    redis.handle_resolved(&mut reach, service, &addresses);
+                    redis.handle_resolved(&mut reach, service, addresses);
                 } else {
-                    self.handle_resolved(service, &addresses);
+                    self.handle_resolved(service, addresses);
                 }
             }
             Event::FromShard { message } => self.handle_message(message),

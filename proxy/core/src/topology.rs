@@ -57,6 +57,6 @@ pub enum Protocol {
 pub enum Target {
     /// At an address that needs no look-up.
     Address(Address),
-    /// Behind a name, or several: `Operation::Resolve` asks for the addresses at each connect.
+    /// Behind a name, or several: `Event::Resolved` says where they lead.
     Name(Arc<str>),
 }

@@ -3,6 +3,7 @@
 //! Reads files and the number of cores, opens no socket. Invariant: a [`Config`] can be served as
 //! it is, or its problems say where it cannot, all of them at once.
 
+mod dns;
 mod limits;
 mod listen;
 mod options;
@@ -79,6 +80,8 @@ pub struct Config {
     pub drain_time_max: Duration,
     /// Where counters can be read by HTTP, if anywhere.
     pub control: Option<SocketAddr>,
+    /// Name servers that are asked instead of those of this host.
+    pub nameservers: Box<[SocketAddr]>,
     /// The bounds; `clients_max` over all shards.
     pub limits: Limits,
     /// Whether somebody has asked for just so many clients.
@@ -98,6 +101,7 @@ impl Default for Config {
             log: Log::Warn,
             drain_time_max: DRAIN_TIME_MAX_DEFAULT,
             control: None,
+            nameservers: Box::default(),
             limits: Limits::default(),
             is_clients_max_asked: false,
             services: Vec::new(),
@@ -161,6 +165,9 @@ impl Config {
         if let Some(written) = section.take::<String>("control", problems) {
             self.control = parse_control(written, problems);
         }
+        if let Some(dns) = section.take_table("dns", problems) {
+            self.nameservers = dns::read(source, dns, problems);
+        }
         if let Some(limits) = section.take_table("limits", problems) {
             let at = table.get("limits").map_or(0..0, |value| value.span());
             self.is_clients_max_asked = limits.contains_key("clients_max");
@@ -172,6 +179,7 @@ impl Config {
         }
         let elsewhere = [
             ("under [limits]", limits::KEYS),
+            ("under [dns]", dns::KEYS),
             ("in a [[service]]", service::KEYS),
         ];
         section.finish(&elsewhere, problems);

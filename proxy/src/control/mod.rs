@@ -3,8 +3,8 @@
 //! Looks names up, minds signals, reads counters. Nothing that a client waits for on the hot path
 //! happens here. Invariant: it ends only after every shard has, or when it is told twice.
 
+mod follow;
 mod metrics;
-mod names;
 mod reload;
 mod report;
 mod signals;
@@ -85,7 +85,8 @@ async fn run(
     let mut reload = Reload::new(config, logging, shards.mailboxes.clone());
     let stop = CancellationToken::new();
     let at_once = CancellationToken::new();
-    tokio::spawn(names::answer(names::Names::new(config), lookups));
+    let mailboxes = shards.mailboxes.clone();
+    tokio::spawn(follow::follow(config.clone(), mailboxes, lookups));
     let (pages, page) = watch::channel(String::new());
     tokio::spawn(report::report(shards.boards.clone(), pages));
     if let Some(listener) = counters {

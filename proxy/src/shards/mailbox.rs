@@ -60,6 +60,8 @@ pub enum Letter {
     Drain(u64),
     /// Something from another shard.
     FromShard(Message),
+    /// Where the names of a service lead from now on.
+    Nodes(ServiceId, Vec<Address>),
     /// Who may log in to a service from now on.
     Users(ServiceId, Arc<Users>),
 }

@@ -151,6 +151,10 @@ impl Turn {
                 // The question came from a core that is gone.
                 Letter::Answer(..) => {}
                 Letter::Drain(deadline_ms) => self.drain(now, deadline_ms),
+                Letter::Nodes(service, addresses) => {
+                    let event = Event::Resolved { service, addresses };
+                    self.core.run(|shard| shard.handle_event(now, event));
+                }
                 Letter::Users(service, users) => self.take_users(now, service, users),
                 Letter::FromShard(message) => {
                     self.core

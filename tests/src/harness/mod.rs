@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod duet;
 pub mod frames;
 pub mod login;
+pub mod names;
 pub mod node;
 pub mod place;
 pub mod process;

@@ -232,6 +232,8 @@ pub struct Driver {
     tickets: BTreeSet<u64>,
     classifier: Classifier,
     addresses: Vec<Address>,
+    /// It hears when the name of the service leads elsewhere.
+    pub follows: bool,
     temper: Temper,
     prng: Prng,
 }
@@ -263,6 +265,7 @@ impl Driver {
             tickets: BTreeSet::new(),
             classifier,
             addresses,
+            follows: false,
             temper,
             prng,
         }
@@ -271,6 +274,16 @@ impl Driver {
     /// Somebody connects to the listener.
     pub fn offer(&mut self, link: LinkId) {
         self.backlog.push_back(link);
+    }
+
+    /// The name of the service leads there from now on.
+    pub fn rename(&mut self, now: Instant, address: &Address) {
+        if self.follows {
+            self.addresses = vec![address.clone()];
+            let at = self.later(now, self.temper.classify_max);
+            let told = Happening::Resolved(ServiceId(0), self.addresses.clone());
+            self.post(at, told);
+        }
     }
 
     /// Something is to be told at `at`.

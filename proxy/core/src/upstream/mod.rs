@@ -13,3 +13,4 @@ pub mod room;
 pub mod schedule;
 pub mod stall;
 pub mod waits;
+pub mod whereabouts;

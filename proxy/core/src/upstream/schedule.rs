@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use crate::client::postgres::Waiting;
-use crate::event::{Address, Operation};
+use crate::event::Operation;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{ClientId, IdentityId, LaneId, ServiceId, UpstreamId};
 use crate::profile::Class;
@@ -19,6 +19,7 @@ use crate::upstream::active::ActiveSet;
 use crate::upstream::postgres::{State, Upstream};
 use crate::upstream::queues::{Kind, Place, Queues};
 use crate::upstream::room::Need;
+use crate::upstream::whereabouts::Whereabouts;
 
 /// Upstreams of one identity and fingerprint, and who waits for one.
 #[derive(Debug)]
@@ -94,8 +95,8 @@ pub struct Connections {
     pub is_wanting: bool,
     /// A look-up of the service's name is under way.
     pub is_resolving: bool,
-    /// Where the name led last.
-    pub last_address: Option<Address>,
+    /// Where the name leads.
+    pub whereabouts: Whereabouts,
     /// What is counted for the service.
     pub tally: Tally,
 }
@@ -448,7 +449,7 @@ impl Shard {
     }
 
     /// Opens an upstream for a lane, on a permit that is free or that a free upstream gives up.
-    fn open_for(&mut self, lane: LaneId) -> bool {
+    pub(super) fn open_for(&mut self, lane: LaneId) -> bool {
         let identity = self.lanes[lane].identity;
         let service = self.identities[identity].service;
         if self.now < self.connections[service.index()].retry_at || !self.is_openable(identity) {

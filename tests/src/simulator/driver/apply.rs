@@ -84,7 +84,7 @@ impl Driver {
             .push(format!("driver contract: shard {} {text}", self.shard.0));
     }
 
-    fn later(&mut self, now: Instant, longest: Duration) -> Instant {
+    pub(super) fn later(&mut self, now: Instant, longest: Duration) -> Instant {
         now + Duration::from_nanos(self.prng.between(0, longest.as_nanos() as u64))
     }
 

@@ -45,6 +45,8 @@ pub struct Faults {
     pub busy: u32,
     /// A slot goes from node to node.
     pub migrate: u32,
+    /// The name of the node leads to another address of it.
+    pub rename: u32,
 }
 
 impl Faults {
@@ -170,6 +172,9 @@ impl Course {
         }
         faults.hang = rate(200);
         faults.lost_letter = rate(100);
+        if has_storms {
+            faults.rename = rate(300);
+        }
     }
 
     /// When a client comes that may come from a moment on.

@@ -7,6 +7,7 @@ use core::time::Duration;
 use manifold_core::time::Instant;
 
 use super::nodes::Act;
+use super::setup::{node_address, other_address};
 use super::{Acts, Faults, Play, World};
 use crate::simulator::network::{End, LinkId};
 use crate::simulator::serves::Serves;
@@ -38,10 +39,12 @@ pub enum Fault {
     Busy,
     /// A slot goes from node to node.
     Migrate,
+    /// The name of the node leads to another address of it.
+    Rename,
 }
 
 impl Faults {
-    fn rates(&self) -> [(Fault, u32); 12] {
+    fn rates(&self) -> [(Fault, u32); 13] {
         [
             (Fault::Clog, self.clog),
             (Fault::Reset, self.reset),
@@ -55,6 +58,7 @@ impl Faults {
             (Fault::Storm, self.storm),
             (Fault::Busy, self.busy),
             (Fault::Migrate, self.migrate),
+            (Fault::Rename, self.rename),
         ]
     }
 }
@@ -100,9 +104,22 @@ impl<P: Play> World<P> {
             Fault::Freeze => self.port.doors[door].frozen_until = now + length,
             Fault::Silence => self.silence(link),
             Fault::Swizzle => self.swizzle(links),
+            Fault::Rename => self.rename(),
             Fault::Notice | Fault::Storm | Fault::Busy | Fault::Migrate => {
                 P::strike(self, fault, link, length);
             }
+        }
+    }
+
+    /// The name leads to one of the node's addresses, and those who follow it hear so. What leads to
+    /// the other is not cut off.
+    fn rename(&mut self) {
+        let address = match self.prng.chance(500) {
+            true => node_address(),
+            false => other_address(),
+        };
+        for sim in &mut self.shards {
+            sim.driver.rename(self.now, &address);
         }
     }
 

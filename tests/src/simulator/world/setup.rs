@@ -107,6 +107,11 @@ pub(in crate::simulator) fn node_address() -> Address {
     Address::Unix(Arc::from("/node"))
 }
 
+/// Where it is, too.
+pub(super) fn other_address() -> Address {
+    Address::Unix(Arc::from("/node-too"))
+}
+
 /// Opens a link from a shard to the node at an address.
 pub(super) fn dial<Node: Serves>(
     port: &mut NodePort<Node>,
@@ -204,13 +209,14 @@ fn new_shards(
         };
         let id = ShardId(number);
         let classifier = Classifier::new(plan.doubts, prng.fork());
-        let driver = Driver::new(
+        let mut driver = Driver::new(
             id,
             course.temper,
             classifier,
             addresses.clone(),
             prng.fork(),
         );
+        driver.follows = has_name && !is_cluster;
         let settings = Settings {
             id,
             shards: ledgers.len() as u32,

@@ -14,7 +14,6 @@ use crate::event::{Message, Operation};
 use crate::ids::{ClientId, ConnId, ShardId, UpstreamId};
 use crate::planted::Bug;
 use crate::shard::{Shard, Timer};
-use crate::topology::Target;
 use crate::upstream::postgres::pipe::{Chore, Expectation, Requester};
 
 /// Bits of the made-up process id that are a client's place; the rest is the shard's number + 1.
@@ -156,11 +155,10 @@ impl Shard {
 
     /// Sends a cancel to the node. Until it has landed nothing new goes to the upstream.
     fn send_cancel(&mut self, target: UpstreamId) {
-        let service = self.upstreams[target].service;
-        let Some(address) = self.address_of(service) else {
+        let upstream = &mut self.upstreams[target];
+        let Some(address) = upstream.address.clone() else {
             return;
         };
-        let upstream = &mut self.upstreams[target];
         upstream.fences += u32::from(!self.planted.is(Bug::ForgetFence));
         let conn = self.conns.reserve(None);
         self.conns.set_owner(conn, Owner::Canceller(target));
@@ -181,14 +179,6 @@ impl Shard {
                 );
             }
             None => self.conns.close(conn),
-        }
-    }
-
-    /// Where the node of a service is, as far as that is known without asking.
-    fn address_of(&self, service: crate::ids::ServiceId) -> Option<crate::event::Address> {
-        match &self.services[service.index()].target {
-            Target::Address(address) => Some(address.clone()),
-            Target::Name(_) => self.connections[service.index()].last_address.clone(),
         }
     }
 

@@ -12,12 +12,11 @@ use manifold_protocols::postgres::frontend;
 
 use crate::auth::{Auth, Credential, Opening};
 use crate::conns::Owner;
-use crate::event::{Address, Failure};
+use crate::event::Failure;
 use crate::identity::Catalog;
 use crate::ids::{ClientId, IdentityId, LaneId, ServiceId, UpstreamId};
 use crate::shard::{Shard, Timer};
 use crate::time::Instant;
-use crate::topology::Target;
 use crate::upstream::postgres::challenge::Challenge;
 use crate::upstream::postgres::{State, Upstream};
 
@@ -43,36 +42,7 @@ impl Shard {
         self.stats.upstreams_opened += 1;
         self.connections[service.index()].tally.upstreams_opened += 1;
         self.stats.upstreams += 1;
-        match &self.services[service.index()].target {
-            Target::Address(address) => {
-                let address = address.clone();
-                self.conns.connect(conn, address);
-            }
-            Target::Name(_) => {
-                self.connections[service.index()].unresolved.push(id);
-                self.resolve(service);
-            }
-        }
-    }
-
-    /// A service's name has been looked up.
-    pub(crate) fn handle_resolved(&mut self, service: ServiceId, addresses: &[Address]) {
-        let connections = &mut self.connections[service.index()];
-        connections.is_resolving = false;
-        let waiting = core::mem::take(&mut connections.unresolved);
-        let attempt = connections.failures as usize;
-        for id in waiting {
-            let Some(upstream) = self.upstreams.get(id) else {
-                continue;
-            };
-            if addresses.is_empty() {
-                self.fail_upstream(id, "its name has no address");
-            } else {
-                // Another address at each attempt, so that a dead one does not stand in the way.
-                let address = addresses[attempt % addresses.len()].clone();
-                self.conns.connect(upstream.conn, address);
-            }
-        }
+        self.lead(id);
     }
 
     /// The connection stands: says who wants to log in.
@@ -153,7 +123,11 @@ impl Shard {
         ) {
             self.switch(id);
         }
-        self.offer(id);
+        match self.upstreams[id].is_draining {
+            // Its address has left meanwhile.
+            true => self.retire(id),
+            false => self.offer(id),
+        }
     }
 
     /// Notes what a node's consent means for the next logins. Says whom it lets in.

@@ -95,6 +95,7 @@ impl Shard {
         };
         self.stats.upstreams_failed += 1;
         self.back_off(upstream.service);
+        self.doubt(upstream.service);
         if self.connections[upstream.service.index()].failures == 1 {
             let name = self.name(upstream.service);
             let text = format!("service \"{name}\": cannot connect to the node: {why}");
@@ -118,6 +119,7 @@ impl Shard {
             return;
         };
         self.stats.upstreams_failed += 1;
+        self.doubt(upstream.service);
         let end = End::new(&mut upstream, given_total);
         let mut clients: Vec<ClientId> = Vec::new();
         let mut fates: Vec<(ClientId, Fate, Expectation)> = Vec::new();

@@ -21,6 +21,7 @@ pub mod restore;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::event::Address;
 use crate::fingerprint::Fingerprint;
 use crate::identity::Reported;
 use crate::ids::{ClientId, ConnId, IdentityId, LaneId, ServiceId};
@@ -58,6 +59,8 @@ pub struct Upstream {
     pub is_admitted: bool,
     /// Who answers what the node asks; only before `Ready`.
     pub challenge: Option<Challenge>,
+    /// Where it leads, once that is known.
+    pub address: Option<Address>,
     /// Since when it is in this state; for a ready one, when it was last used.
     pub since: Instant,
     /// The process id at the node.
@@ -175,6 +178,7 @@ impl Upstream {
             is_for_login: false,
             is_admitted: false,
             challenge: None,
+            address: None,
             since: now,
             pid: 0,
             cancel_secret: Box::default(),

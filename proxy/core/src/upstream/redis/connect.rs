@@ -7,14 +7,13 @@ use manifold_protocols::redis::resp::inline::write_request;
 use manifold_protocols::redis::resp::number;
 
 use crate::conns::Owner;
-use crate::event::{Address, Failure, Level};
+use crate::event::{Failure, Level};
 use crate::ids::{PoolId, ServiceId, UpstreamId};
 use crate::planted::Bug;
 use crate::reach::Reach;
 use crate::redis::{Redis, RedisTimer};
 use crate::shard::Timer;
 use crate::time::Instant;
-use crate::topology::Target;
 use crate::upstream::redis::pool::{Post, Version};
 use crate::upstream::redis::refusal::is_loading;
 use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
@@ -68,20 +67,7 @@ impl Redis {
         reach.stats.upstreams_opened += 1;
         reach.stats.upstreams += 1;
         reach.connections[service.index()].tally.upstreams_opened += 1;
-        let target = match self.address_of_home(reach, service) {
-            Some(address) => Target::Address(address),
-            None => reach.service(service).target.clone(),
-        };
-        match target {
-            Target::Address(address) => {
-                self.upstreams[id].address = Some(address.clone());
-                reach.conns.connect(conn, address);
-            }
-            Target::Name(_) => {
-                self.nodes[service.index()].unresolved.push(id);
-                reach.resolve(service);
-            }
-        }
+        self.lead(reach, id);
         true
     }
 
@@ -96,31 +82,6 @@ impl Redis {
         let reserve = (connections_max / 8).max(2);
         let reserve = reserve.min(connections_max.saturating_sub(hubs + 1));
         permits.free() > reserve.saturating_sub(lanes.count() as u32)
-    }
-
-    /// A service's name has been looked up.
-    pub(crate) fn handle_resolved(
-        &mut self,
-        reach: &mut Reach<'_>,
-        service: ServiceId,
-        addresses: &[Address],
-    ) {
-        reach.connections[service.index()].is_resolving = false;
-        let node = &mut self.nodes[service.index()];
-        let attempt = node.failures as usize;
-        for id in core::mem::take(&mut node.unresolved) {
-            if self.upstreams.get(id).is_none() {
-                continue;
-            }
-            if addresses.is_empty() {
-                self.handle_upstream_down(reach, id, "its name has no address");
-            } else {
-                let address = addresses[attempt % addresses.len()].clone();
-                let upstream = &mut self.upstreams[id];
-                upstream.address = Some(address.clone());
-                reach.conns.connect(upstream.conn, address);
-            }
-        }
     }
 
     /// The connection stands: says who we are and what we want.
@@ -349,6 +310,8 @@ impl Redis {
         let is_first = node.failures == 0;
         node.failing_since.get_or_insert(reach.now);
         node.failures = node.failures.saturating_add(1);
+        self.doubt(reach, service);
+        let node = &self.nodes[service.index()];
         let retry = Timer::Redis(RedisTimer::Retry(service));
         reach.timers.add(node.retry_at, retry);
         reach.stats.upstreams_failed += 1;

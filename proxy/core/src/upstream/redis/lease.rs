@@ -198,7 +198,7 @@ impl Redis {
         let has_state = lease.is_multi || lease.is_watching;
         // A node remembers which keys a connection has tracked, even after RESET: whoever tracked
         // on it next would hear of them.
-        let is_spent = lease.is_stream || lease.is_pinned;
+        let is_spent = lease.is_stream || lease.is_pinned || upstream.is_outdated;
         if is_spent || self.is_needed_elsewhere(reach, pool) {
             self.close_upstream(reach, lease.upstream);
         } else if (has_state || lease.is_soiled) && !reach.planted.is(Bug::ForgetReset) {

@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod replies;
 pub mod resettle;
 pub mod room;
+pub mod whereabouts;
 
 use std::collections::VecDeque;
 
@@ -62,6 +63,8 @@ pub struct Upstream {
     pub opened: Instant,
     /// It takes no more requests, because others need its permit.
     pub is_retiring: bool,
+    /// Its node has left: it ends with what is on it.
+    pub is_outdated: bool,
     /// Requests in flight, in order.
     pub pipe: VecDeque<Expectation>,
     /// How far the reply at hand has come.
@@ -239,6 +242,7 @@ impl Upstream {
             since: now,
             opened: now,
             is_retiring: false,
+            is_outdated: false,
             pipe: VecDeque::new(),
             finder: Finder::default(),
             taking: Taking::Pass,

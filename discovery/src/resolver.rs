@@ -1,0 +1,121 @@
+//! Who is asked for names: the name servers of this host's configuration, or others.
+//!
+//! Keeps no answer. The files that the resolver library reads once are read again when they have
+//! changed. Invariant: what is asked for in one family of addresses says nothing about the other.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{Resolver as Library, TokioResolver};
+
+/// How long one attempt waits for an answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Attempts for each name server.
+const ATTEMPTS: usize = 2;
+
+/// Files that decide what a name means.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+/// What is said to a question for one family.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// These, for so long.
+    Addresses {
+        /// At least one.
+        addresses: BTreeSet<IpAddr>,
+        /// How long they are good for, by the records.
+        ttl: Duration,
+    },
+    /// The name does not exist, or has none of this family.
+    None,
+    /// Nobody answered, or with an error.
+    Failed(Box<str>),
+}
+
+/// Asks name servers. Must be used within a tokio runtime.
+#[derive(Debug)]
+pub struct Resolver {
+    /// Those of this host's configuration if there are none.
+    nameservers: Box<[SocketAddr]>,
+    /// One for each family, and the files as they were then.
+    built: Option<([TokioResolver; 2], [Option<SystemTime>; 2])>,
+}
+
+impl Resolver {
+    /// Asks these, or those of this host's configuration if there are none.
+    pub fn new(nameservers: &[SocketAddr]) -> Self {
+        Self {
+            nameservers: nameservers.into(),
+            built: None,
+        }
+    }
+
+    /// Asks for the addresses of a name, in both families.
+    pub async fn look_up(&mut self, host: &str) -> (Answer, Answer) {
+        let [four, six] = match self.libraries().await {
+            Ok(libraries) => libraries,
+            Err(why) => return (Answer::Failed(why.clone()), Answer::Failed(why)),
+        };
+        tokio::join!(ask(four, host), ask(six, host))
+    }
+
+    async fn libraries(&mut self) -> Result<&[TokioResolver; 2], Box<str>> {
+        let stamps = [stamp(FILES[0]).await, stamp(FILES[1]).await];
+        if self.built.as_ref().is_none_or(|(_, then)| *then != stamps) {
+            let four = self.library(LookupIpStrategy::Ipv4Only)?;
+            let six = self.library(LookupIpStrategy::Ipv6Only)?;
+            self.built = Some(([four, six], stamps));
+        }
+        let (libraries, _) = self.built.as_ref().expect("it is built now");
+        Ok(libraries)
+    }
+
+    fn library(&self, strategy: LookupIpStrategy) -> Result<TokioResolver, Box<str>> {
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = match self.nameservers.is_empty() {
+            true => Library::builder(provider).map_err(|error| error.to_string())?,
+            false => {
+                let servers = self.nameservers.iter().map(|&server| configured(server));
+                let config = ResolverConfig::from_name_servers(servers.collect());
+                Library::builder_with_config(config, provider)
+            }
+        };
+        let options = builder.options_mut();
+        options.cache_size = 0;
+        options.timeout = ANSWER_TIME_MAX;
+        options.attempts = ATTEMPTS;
+        options.ip_strategy = strategy;
+        builder.build().map_err(|error| error.to_string().into())
+    }
+}
+
+fn configured(address: SocketAddr) -> NameServerConfig {
+    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    for connection in &mut connections {
+        connection.port = address.port();
+    }
+    NameServerConfig::new(address.ip(), true, connections)
+}
+
+async fn stamp(path: &str) -> Option<SystemTime> {
+    tokio::fs::metadata(path).await.ok()?.modified().ok()
+}
+
+async fn ask(library: &TokioResolver, host: &str) -> Answer {
+    match library.lookup_ip(host).await {
+        Ok(found) => Answer::Addresses {
+            addresses: found.iter().collect(),
+            ttl: found
+                .valid_until()
+                .saturating_duration_since(Instant::now()),
+        },
+        Err(error) if error.is_no_records_found() => Answer::None,
+        Err(error) => Answer::Failed(error.to_string().into()),
+    }
+}
