@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
 
 use crate::resolver::{Answer, Resolver};
-use crate::source::{News, Snapshot, Source, SourceError, Told};
+use crate::source::{Lead, News, Node, Place, Snapshot, Source, SourceError, Told};
 
 /// The shortest time between two look-ups that nobody asked for: a TTL of zero is no invitation.
 const TTL_MIN: Duration = Duration::from_secs(1);
@@ -167,7 +167,8 @@ impl Families {
     fn snapshot(&self, port: u16) -> Snapshot {
         let addresses = self.said.iter().map(|&ip| SocketAddr::new(ip, port));
         Snapshot {
-            addresses: addresses.collect(),
+            nodes: addresses.map(|it| Node::at(Place::Ip(it))).collect(),
+            lead: Lead::Unsaid,
         }
     }
 }

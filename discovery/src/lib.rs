@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod dns;
+mod list;
+mod named;
 mod resolver;
 mod source;
+mod table;
 mod upstream;
 
-pub use dns::Dns;
-pub use resolver::Resolver;
-pub use source::{Follower, News, Snapshot, Source, SourceError, Told, channel};
+pub use source::{Follower, Lead, News, Node, Place, Role, Snapshot, SourceError};
+pub use table::follow;
 pub use upstream::{Protocol, Upstream, UpstreamError, Whereabouts};

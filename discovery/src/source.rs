@@ -1,19 +1,90 @@
-//! What every source of addresses looks like.
+//! What every source of nodes looks like.
 //!
 //! Knows no particular source. Invariants: a snapshot is complete in itself, nobody has to remember
 //! the one before it; a source that cannot answer says so and leaves the last snapshot standing.
 
+use std::fmt::{Display, Formatter};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 
+/// Where a node is, as a source has it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Place {
+    /// An address.
+    Ip(SocketAddr),
+    /// A host name and a port: where that leads, another source says.
+    Name(Box<str>, u16),
+}
+
+/// What a source says of one node. Hints: the node itself is asked before it is believed.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Node {
+    /// Where it is.
+    pub place: Place,
+    /// What it is, if the source says that.
+    pub role: Option<Role>,
+    /// Its share of what is spread, relative to the others; 1 unless the source says otherwise.
+    pub weight: u32,
+    /// Whether reads may go there.
+    pub takes_reads: bool,
+}
+
+/// What a node is in its cluster.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It follows the primary.
+    Replica,
+}
+
+/// Who takes writes, as far as a source knows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Lead {
+    /// The source knows no roles: any node may.
+    Unsaid,
+    /// Nobody at the moment, or whoever does is about to hand over: writes have to wait.
+    Nobody,
+    /// This one. The term is another one each time somebody takes the lead, be it the same again.
+    Held {
+        /// Where the leader is.
+        place: Place,
+        /// Which leadership it is.
+        term: u64,
+    },
+}
+
 /// The nodes of a service at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Snapshot {
-    /// Their addresses, none of them twice, never empty. The order means nothing.
-    pub addresses: Vec<SocketAddr>,
+    /// None of them twice, in order. Empty only if nobody leads.
+    pub nodes: Vec<Node>,
+    /// Who takes writes.
+    pub lead: Lead,
+}
+
+impl Node {
+    /// One of which nothing is known but where it is.
+    pub fn at(place: Place) -> Self {
+        Self {
+            place,
+            role: None,
+            weight: 1,
+            takes_reads: true,
+        }
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 /// What a source has to say.

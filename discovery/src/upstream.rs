@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::source::Place;
+
 /// What the nodes of a service speak.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocol {
@@ -48,8 +50,10 @@ pub enum Whereabouts {
     Ip(SocketAddr),
     /// A host name and a port, to be looked up.
     Name(Box<str>, u16),
-    /// Some nodes of a cluster, which know the others. None of them is of this kind.
-    Seeds(Box<[Whereabouts]>),
+    /// Some nodes of a Redis Cluster, which know the others.
+    Seeds(Box<[Place]>),
+    /// All nodes of a service, one of them the primary: which one, they say themselves.
+    List(Box<[Place]>),
     /// The path of a unix socket. Needs no look-up.
     Unix(Box<str>),
 }
@@ -75,12 +79,9 @@ pub enum UpstreamError {
     /// Not a port number from 1 to 65535.
     #[error("{0:?} is not a port number")]
     Port(Box<str>),
-    /// A cluster of nodes on a unix socket.
-    #[error("{0:?} is the path of a socket, and the nodes of a cluster find each other by TCP")]
-    SeedSocket(Box<str>),
-    /// Several hosts where there is one node.
-    #[error("the URL names several hosts ({0:?}), but only a cluster has several nodes")]
-    Hosts(Box<str>),
+    /// One of several nodes on a unix socket.
+    #[error("{0:?} is the path of a socket, and several nodes find each other by TCP")]
+    ListSocket(Box<str>),
     /// A scheme that names no protocol.
     #[error("{0:?} is not a protocol that can be proxied")]
     Scheme(Box<str>),
@@ -101,11 +102,7 @@ impl UpstreamError {
             Self::Parameter(_) => "only \"host\" and \"port\" have a meaning here",
             Self::Port(_) => "a port is a number from 1 to 65535",
             Self::Encoding(_) => "write \"%25\" for a percent sign",
-            Self::SeedSocket(_) => "write \"redis+cluster://host:port,host:port\"",
-            Self::Hosts(_) => {
-                "name one host, or write \"redis+cluster://host:port,host:port\" for the nodes of \
-                 a Redis Cluster"
-            }
+            Self::ListSocket(_) => "write \"host:port,host:port\"",
             Self::Host(_) | Self::HostMissing | Self::Scheme(_) | Self::SchemeMissing(_) => {
                 "write \"postgres://host:port\", \"postgres:///?host=/socket/directory\", \
                  \"redis://host:port\" or \"redis+cluster://host:port,host:port\""
@@ -118,7 +115,8 @@ impl Upstream {
     /// Reads `postgres://host:port`, or a form with a socket's directory as libpq has it:
     /// `postgres:///?host=/directory&port=5432` or `postgres://%2Fdirectory:5432`; or
     /// `redis://host:port`, or with a socket's path, `redis://%2Fpath` or `redis:///?host=/path`;
-    /// or `redis+cluster://host:port,host:port` with some of a cluster's nodes.
+    /// or either of them with `host:port,host:port`, all nodes of which one is the primary; or
+    /// `redis+cluster://host:port,host:port` with some of a cluster's nodes.
     pub fn parse(url: &str) -> Result<Self, UpstreamError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             // What stands before "@" may be a password, and must not get into a message.
@@ -139,15 +137,22 @@ impl Upstream {
             return Err(UpstreamError::Database(path.into()));
         }
         if scheme == CLUSTER {
-            return match query.split('=').next() {
-                None | Some("") => parse_seeds(protocol, authority),
-                Some(name) => Err(UpstreamError::Parameter(name.into())),
-            };
+            let seeds = parse_places(protocol, authority, query)?;
+            let whereabouts = Whereabouts::Seeds(seeds);
+            return Ok(Self {
+                protocol,
+                whereabouts,
+            });
         }
         if authority.contains(',') {
-            return Err(UpstreamError::Hosts(authority.into()));
+            let places = parse_places(protocol, authority, query)?;
+            let whereabouts = Whereabouts::List(places);
+            return Ok(Self {
+                protocol,
+                whereabouts,
+            });
         }
-        let mut place = Place::default();
+        let mut place = Written::default();
         place.read_authority(authority)?;
         place.read_query(query)?;
         Ok(Self {
@@ -166,7 +171,7 @@ impl Upstream {
                 false => Err(UpstreamError::Scheme(scheme.into())),
             };
         }
-        let mut place = Place::default();
+        let mut place = Written::default();
         if text.starts_with('/') {
             place.host = Some(text.into());
         } else {
@@ -182,21 +187,25 @@ impl Upstream {
 /// The scheme for the nodes of a Redis Cluster.
 const CLUSTER: &str = "redis+cluster";
 
-/// Reads `host:port,host:port`.
-fn parse_seeds(protocol: Protocol, authority: &str) -> Result<Upstream, UpstreamError> {
-    let mut seeds = Vec::new();
-    for text in authority.split(',') {
-        let mut place = Place::default();
-        place.read_authority(text)?;
-        match place.settle(protocol)? {
-            Whereabouts::Unix(path) => return Err(UpstreamError::SeedSocket(path)),
-            seed => seeds.push(seed),
-        }
+/// Reads `host:port,host:port`, to which no parameter applies.
+fn parse_places(
+    protocol: Protocol,
+    authority: &str,
+    query: &str,
+) -> Result<Box<[Place]>, UpstreamError> {
+    if let Some(name) = query.split('=').next().filter(|name| !name.is_empty()) {
+        return Err(UpstreamError::Parameter(name.into()));
     }
-    Ok(Upstream {
-        protocol,
-        whereabouts: Whereabouts::Seeds(seeds.into()),
-    })
+    let places = authority.split(',').map(|text| {
+        let mut written = Written::default();
+        written.read_authority(text)?;
+        match written.settle(protocol)? {
+            Whereabouts::Ip(address) => Ok(Place::Ip(address)),
+            Whereabouts::Name(host, port) => Ok(Place::Name(host, port)),
+            other => Err(UpstreamError::ListSocket(other.to_string().into())),
+        }
+    });
+    places.collect()
 }
 
 impl std::fmt::Display for Whereabouts {
@@ -205,10 +214,10 @@ impl std::fmt::Display for Whereabouts {
         match self {
             Self::Ip(address) => write!(f, "{address}"),
             Self::Name(host, port) => write!(f, "{host}:{port}"),
-            Self::Seeds(seeds) => {
-                for (place, seed) in seeds.iter().enumerate() {
-                    let comma = if place > 0 { "," } else { "" };
-                    write!(f, "{comma}{seed}")?;
+            Self::Seeds(places) | Self::List(places) => {
+                for (index, place) in places.iter().enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
+                    write!(f, "{comma}{place}")?;
                 }
                 Ok(())
             }
@@ -219,12 +228,12 @@ impl std::fmt::Display for Whereabouts {
 
 /// Host and port, as far as they have been read.
 #[derive(Default)]
-struct Place {
+struct Written {
     host: Option<String>,
     port: Option<u16>,
 }
 
-impl Place {
+impl Written {
     /// Takes in `host`, `host:port`, `[address]:port`, or nothing.
     fn read_authority(&mut self, authority: &str) -> Result<(), UpstreamError> {
         let (host, port) = split_port(authority);
@@ -390,13 +399,12 @@ mod tests {
             ("redis+cluster://a:x,b", UpstreamError::Port("x".into())),
             (
                 "redis+cluster://%2Frun%2Fr",
-                UpstreamError::SeedSocket("/run/r".into()),
+                UpstreamError::ListSocket("unix:/run/r".into()),
             ),
             (
                 "redis+cluster://a?host=b",
                 UpstreamError::Parameter("host".into()),
             ),
-            ("redis://a,b", UpstreamError::Hosts("a,b".into())),
         ];
         for (url, error) in cases {
             assert_eq!(Upstream::parse(url), Err(error), "{url}");
@@ -404,6 +412,21 @@ mod tests {
         assert_eq!(
             Upstream::parse_place(Protocol::Redis, "redis+cluster://a:1"),
             Err(UpstreamError::Scheme("redis+cluster".into()))
+        );
+    }
+
+    #[test]
+    fn parses_a_list_of_nodes() {
+        let list = Upstream::parse("postgres://10.0.0.1,db-2:6000,[::1]").unwrap();
+        assert!(matches!(&list.whereabouts, Whereabouts::List(places) if places.len() == 3));
+        assert_eq!(
+            list.whereabouts.to_string(),
+            "10.0.0.1:5432,db-2:6000,[::1]:5432"
+        );
+        assert_eq!(place("redis://a,b"), "a:6379,b:6379");
+        assert_eq!(
+            Upstream::parse("postgres://a,b?port=1"),
+            Err(UpstreamError::Parameter("port".into()))
         );
     }
 

@@ -28,7 +28,7 @@ fn take(families: &mut Families, four: Answer, six: Answer) -> Result<Found, Str
 
 fn shown(families: &Families) -> Vec<String> {
     let snapshot = families.snapshot(5432);
-    let shown = snapshot.addresses.iter().map(SocketAddr::to_string);
+    let shown = snapshot.nodes.iter().map(|node| node.place.to_string());
     shown.collect()
 }
 

@@ -58,6 +58,16 @@ pub enum Address {
     Unix(Arc<str>),
 }
 
+impl core::fmt::Display for Address {
+    /// As an operator would write it.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
 /// Why a connection failed, as far as it matters to what is said and retried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
@@ -73,6 +83,17 @@ pub enum Failure {
     Exhausted,
     /// Anything else, by its errno.
     Other(i32),
+}
+
+/// Who takes the writes of a service, as far as anybody has said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Lead {
+    /// One of these; each of them is there once, and there is at least one.
+    Among(Vec<Address>),
+    /// Nobody at the moment, or whoever did is handing over: writes wait.
+    Nobody,
+    /// Nothing is known. What was known stands.
+    Unknown,
 }
 
 /// What happened.
@@ -141,13 +162,12 @@ pub enum Event<'a> {
         /// Whether it could be understood; if not, nothing in that database is proven.
         understood: bool,
     },
-    /// Where the name of a service leads. Comes when it was asked for, and whenever that changes;
-    /// empty if nothing is known, and then what was known stands.
+    /// Who takes the writes of a service. Comes when it was asked for, and whenever that changes.
     Resolved {
         /// Which service.
         service: ServiceId,
-        /// All of its addresses, each once.
-        addresses: Vec<Address>,
+        /// Where its writes go.
+        lead: Lead,
     },
     /// Something from another shard.
     FromShard {

@@ -220,12 +220,12 @@ impl Shard {
             } => {
                 self.handle_catalog_ready(database, understood);
             }
-            Event::Resolved { service, addresses } => {
+            Event::Resolved { service, lead } => {
                 if self.services[service.index()].protocol == Protocol::Redis {
                     let (redis, mut reach) = self.redis();
-                    redis.handle_resolved(&mut reach, service, addresses);
+                    redis.handle_resolved(&mut reach, service, lead);
                 } else {
-                    self.handle_resolved(service, addresses);
+                    self.handle_resolved(service, lead);
                 }
             }
             Event::FromShard { message } => self.handle_message(message),

@@ -22,6 +22,9 @@ pub struct Service {
     pub listeners: Vec<ListenerId>,
     /// Where its node is.
     pub target: Target,
+    /// Whether several nodes may be meant of which only the primary takes writes: each is asked
+    /// what it is before it gets a request.
+    pub wants_primary: bool,
     /// What is spoken.
     pub protocol: Protocol,
     /// Whether clients may run what acts on the whole node; Redis only.

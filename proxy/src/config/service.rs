@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use manifold_core::auth::{Auth, Secret, Users};
-use manifold_discovery::{Protocol, Upstream, Whereabouts};
+use manifold_discovery::{Place as NodePlace, Protocol, Upstream, Whereabouts};
 use toml::de::DeTable;
 
 use super::listen::Listen;
@@ -335,17 +335,20 @@ fn warn_readable(path: &Path, place: &Place, problems: &mut Problems) {
 
 /// Whether a service would connect to itself.
 pub fn loops(service: &Service) -> bool {
-    let is_there = |listen: &Listen, node: &Whereabouts| match (listen, node) {
-        (Listen::Ip(listen), Whereabouts::Ip(node)) => listen == node,
-        (Listen::Unix(listen), Whereabouts::Unix(node)) => listen == Path::new(&**node),
+    let is_node = |listen: &Listen, place: &NodePlace| match (listen, place) {
+        (Listen::Ip(listen), NodePlace::Ip(node)) => listen == node,
         _ => false,
     };
-    let nodes = match &service.upstream.whereabouts {
-        Whereabouts::Seeds(seeds) => seeds,
-        one => std::slice::from_ref(one),
+    let is_there = |listen: &Listen| match (listen, &service.upstream.whereabouts) {
+        (Listen::Ip(listen), Whereabouts::Ip(node)) => listen == node,
+        (Listen::Unix(listen), Whereabouts::Unix(node)) => listen == Path::new(&**node),
+        (listen, Whereabouts::Seeds(places) | Whereabouts::List(places)) => {
+            places.iter().any(|place| is_node(listen, place))
+        }
+        _ => false,
     };
     service
         .listen
         .iter()
-        .any(|written| nodes.iter().any(|node| is_there(&written.value, node)))
+        .any(|written| is_there(&written.value))
 }

@@ -1,29 +1,24 @@
-//! Follows the names of all services, and tells the shards where they lead.
+//! Follows where the nodes of all services are, and tells the shards who takes writes.
 //!
-//! One task for each service with a name; each place behind it (a host of several, say) is followed
-//! by a source of its own. Knows what was said last, and no node. Invariants: a shard that asks is
-//! answered, with nothing only while nothing is known and the source says that it cannot know; what
-//! was known once stands until there is something else.
+//! One task for each service, which listens to its source. Knows what was said last, and no node.
+//! Invariants: a shard that asks is answered, with nothing only while nothing is known and the
+//! source says that it cannot know; what was known once stands until there is something else.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use manifold_core::event::Address;
+use manifold_core::event::{Address, Lead};
 use manifold_core::ids::ServiceId;
-use manifold_discovery::{Dns, News, Resolver, Source, Whereabouts, channel};
-use tokio::sync::{Notify, mpsc};
+use manifold_discovery::{self as discovery, Follower, News, Place, Snapshot};
+use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::shards::{Answer, Letter, Lookup, Mailbox};
 
-/// News of all places of a service that may wait to be heard.
-const NEWS_WAITING_MAX: usize = 64;
-
 /// Questions of shards that may wait for one service.
 const LOOKUPS_WAITING_MAX: usize = 1024;
 
-/// Begins to follow all names, and hands each question to whom it is for as long as anybody may
+/// Begins to follow all services, and hands each question to whom it is for as long as anybody may
 /// ask.
 pub async fn follow(
     config: Config,
@@ -34,17 +29,18 @@ pub async fn follow(
     let services: Vec<_> = services
         .map(|(service, index)| {
             let (sender, asked) = mpsc::channel(LOOKUPS_WAITING_MAX);
-            let names = Names {
-                service: ServiceId(index),
-                name: service.name.clone(),
-                places: Vec::new(),
-                doubts: Vec::new(),
-                pending: Vec::new(),
-                is_troubled: false,
-                mailboxes: mailboxes.clone(),
-            };
-            let places = places_of(&service.upstream.whereabouts);
-            tokio::spawn(names.run(places, config.nameservers.clone(), asked));
+            let whereabouts = &service.upstream.whereabouts;
+            if let Some(follower) = discovery::follow(whereabouts, &config.nameservers) {
+                let known = Known {
+                    service: ServiceId(index),
+                    name: service.name.clone(),
+                    lead: Lead::Unknown,
+                    pending: Vec::new(),
+                    is_troubled: false,
+                    mailboxes: mailboxes.clone(),
+                };
+                tokio::spawn(known.run(follower, asked));
+            }
             sender
         })
         .collect();
@@ -55,107 +51,51 @@ pub async fn follow(
     }
 }
 
-/// One place that is configured.
-enum Place {
-    Literal(SocketAddr),
-    Name(Box<str>, u16),
-}
-
-fn places_of(whereabouts: &Whereabouts) -> Vec<Place> {
-    match whereabouts {
-        Whereabouts::Ip(address) => vec![Place::Literal(*address)],
-        Whereabouts::Name(host, port) => vec![Place::Name(host.clone(), *port)],
-        Whereabouts::Seeds(seeds) => seeds.iter().flat_map(places_of).collect(),
-        Whereabouts::Unix(_) => Vec::new(),
-    }
-}
-
-/// Where the names of one service lead.
-struct Names {
+/// What is known of one service.
+struct Known {
     service: ServiceId,
     name: Arc<str>,
-    /// By place, what is known of it.
-    places: Vec<Vec<SocketAddr>>,
-    /// What makes sources look again.
-    doubts: Vec<Arc<Notify>>,
+    /// What the shards were told last.
+    lead: Lead,
     /// Shards that wait for the first answer.
     pending: Vec<Lookup>,
-    /// A source has said that it has no answer.
+    /// The source has said that it has no answer.
     is_troubled: bool,
     mailboxes: Arc<[Mailbox]>,
 }
 
-impl Names {
-    async fn run(
-        mut self,
-        places: Vec<Place>,
-        nameservers: Box<[SocketAddr]>,
-        mut asked: mpsc::Receiver<Lookup>,
-    ) {
-        let (sender, mut news) = mpsc::channel(NEWS_WAITING_MAX);
-        for (index, place) in places.into_iter().enumerate() {
-            match place {
-                Place::Literal(address) => self.places.push(vec![address]),
-                Place::Name(host, port) => {
-                    self.places.push(Vec::new());
-                    let resolver = Resolver::new(&nameservers);
-                    let source = Dns {
-                        host,
-                        port,
-                        resolver,
-                    };
-                    self.begin(index, source, sender.clone());
-                }
-            }
-        }
+impl Known {
+    async fn run(mut self, mut follower: Follower, mut asked: mpsc::Receiver<Lookup>) {
         loop {
             tokio::select! {
-                Some((place, heard)) = news.recv() => self.hear(place, heard),
+                Some(news) = follower.next() => self.hear(news),
                 lookup = asked.recv() => match lookup {
-                    Some(lookup) => self.answer(lookup),
+                    Some(lookup) => {
+                        follower.doubts().notify_one();
+                        self.answer(lookup);
+                    }
                     None => return,
                 },
             }
         }
     }
 
-    /// Follows one place from now on.
-    fn begin(
-        &mut self,
-        place: usize,
-        source: impl Source + 'static,
-        sender: mpsc::Sender<(usize, News)>,
-    ) {
-        let (told, mut follower) = channel();
-        self.doubts.push(follower.doubts());
-        tokio::spawn(source.follow(told));
-        tokio::spawn(async move {
-            while let Some(news) = follower.next().await {
-                if sender.send((place, news)).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn hear(&mut self, place: usize, news: News) {
+    fn hear(&mut self, news: News) {
         let name = &self.name;
         match news {
             News::Nodes(snapshot) => {
-                let shown: Vec<_> = snapshot
-                    .addresses
-                    .iter()
-                    .map(SocketAddr::to_string)
-                    .collect();
-                tracing::info!("service {name:?}: its name leads to {}", shown.join(", "));
-                self.places[place] = snapshot.addresses;
                 self.is_troubled = false;
-                self.publish();
+                let lead = lead(&snapshot);
+                if lead != self.lead {
+                    tracing::info!("service {name:?}: {}", Said(&lead));
+                    self.lead = lead;
+                    self.publish();
+                }
             }
             News::Trouble(error) => {
-                let stands = match self.addresses().is_empty() {
-                    true => "",
-                    false => "; what was known stands",
+                let stands = match self.lead {
+                    Lead::Unknown => "",
+                    _ => "; what was known stands",
                 };
                 tracing::warn!("service {name:?}: {error}{stands}");
                 self.is_troubled = true;
@@ -166,35 +106,63 @@ impl Names {
         }
     }
 
-    /// All addresses that are known, each once.
-    fn addresses(&self) -> Vec<Address> {
-        let mut seen = BTreeSet::new();
-        let all = self.places.iter().flatten().copied();
-        let all = all.filter(|address| seen.insert(*address));
-        all.map(Address::Ip).collect()
-    }
-
     /// Tells all shards.
     fn publish(&self) {
-        let addresses = self.addresses();
         for mailbox in &*self.mailboxes {
-            mailbox.send(Letter::Nodes(self.service, addresses.clone()));
+            mailbox.send(Letter::Nodes(self.service, self.lead.clone()));
         }
     }
 
     /// A shard asks: because it knows nothing yet, or because a connection failed.
     fn answer(&mut self, lookup: Lookup) {
-        for doubts in &self.doubts {
-            doubts.notify_one();
-        }
-        match self.addresses().is_empty() && !self.is_troubled {
+        match self.lead == Lead::Unknown && !self.is_troubled {
             true => self.pending.push(lookup),
             false => self.reply(&lookup),
         }
     }
 
     fn reply(&self, lookup: &Lookup) {
-        let answer = Answer::Resolved(lookup.service, self.addresses());
+        let answer = Answer::Resolved(lookup.service, self.lead.clone());
         lookup.reply.send(Letter::Answer(lookup.life, answer));
+    }
+}
+
+/// Who takes writes, by what a source says.
+fn lead(snapshot: &Snapshot) -> Lead {
+    let all = snapshot.nodes.iter().map(|node| &node.place);
+    let among = |places: Vec<&Place>| {
+        let addresses: Vec<_> = places.into_iter().filter_map(address).collect();
+        match addresses.is_empty() {
+            true => Lead::Nobody,
+            false => Lead::Among(addresses.into_iter().map(Address::Ip).collect()),
+        }
+    };
+    match &snapshot.lead {
+        discovery::Lead::Unsaid => among(all.collect()),
+        discovery::Lead::Held { place, .. } => among(vec![place]),
+        discovery::Lead::Nobody => Lead::Nobody,
+    }
+}
+
+fn address(place: &Place) -> Option<SocketAddr> {
+    match place {
+        Place::Ip(address) => Some(*address),
+        Place::Name(..) => None,
+    }
+}
+
+/// What the log says of it.
+struct Said<'a>(&'a Lead);
+
+impl std::fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Lead::Among(addresses) => {
+                let shown: Vec<_> = addresses.iter().map(Address::to_string).collect();
+                write!(f, "its requests go to {}", shown.join(", "))
+            }
+            Lead::Nobody => f.write_str("nobody takes writes at the moment; they wait"),
+            Lead::Unknown => f.write_str("nothing is known of its nodes"),
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use manifold_core::auth::Users;
-use manifold_core::event::{Address, Message};
+use manifold_core::event::{Lead, Message};
 use manifold_core::ids::{DatabaseId, ServiceId, ShardId};
 use manifold_core::proof::Verdict;
 use manifold_drivers::{Doorbell, Driver};
@@ -60,8 +60,8 @@ pub enum Letter {
     Drain(u64),
     /// Something from another shard.
     FromShard(Message),
-    /// Where the names of a service lead from now on.
-    Nodes(ServiceId, Vec<Address>),
+    /// Who takes the writes of a service from now on.
+    Nodes(ServiceId, Lead),
     /// Who may log in to a service from now on.
     Users(ServiceId, Arc<Users>),
 }
@@ -74,7 +74,7 @@ pub enum Answer {
     /// To `Operation::Classify`, with its ticket.
     Classified(u64, Arc<Verdict>),
     /// To `Operation::Resolve`.
-    Resolved(ServiceId, Vec<Address>),
+    Resolved(ServiceId, Lead),
 }
 
 /// Where letters for one shard are put in.

@@ -306,7 +306,9 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
             target: match &service.upstream.whereabouts {
                 Whereabouts::Ip(address) => Target::Address(Address::Ip(*address)),
                 Whereabouts::Name(host, _) => Target::Name((&**host).into()),
-                seeds @ Whereabouts::Seeds(_) => Target::Name(seeds.to_string().into()),
+                several @ (Whereabouts::Seeds(_) | Whereabouts::List(_)) => {
+                    Target::Name(several.to_string().into())
+                }
                 Whereabouts::Unix(path) => Target::Address(Address::Unix((&**path).into())),
             },
             protocol: match service.upstream.protocol {
@@ -320,6 +322,7 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
             permits: Arc::new(Permits::new(service.connections_max)),
             audience: Arc::new(Audience::default()),
             part_of: None,
+            wants_primary: matches!(service.upstream.whereabouts, Whereabouts::List(_)),
             cluster: is_cluster(service).then(|| {
                 let announced = announced(service);
                 Arc::new(Roster::new(service.connections_max, announced))

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use manifold_core::event::Message;
+use manifold_core::event::{Lead, Message};
 use manifold_core::ids::{DatabaseId, ServiceId, ShardId};
 use manifold_core::proof::{Reason, Verdict};
 use manifold_drivers::Driver;
@@ -91,7 +91,7 @@ impl Outside {
             reply: self.own.clone(),
         };
         let is_asked = self.ways.lookups.try_send(lookup).is_ok();
-        (!is_asked).then(|| Answer::Resolved(service, Vec::new()))
+        (!is_asked).then_some(Answer::Resolved(service, Lead::Unknown))
     }
 
     /// Tells another shard something, if it exists and has room for it.

@@ -151,8 +151,8 @@ impl Turn {
                 // The question came from a core that is gone.
                 Letter::Answer(..) => {}
                 Letter::Drain(deadline_ms) => self.drain(now, deadline_ms),
-                Letter::Nodes(service, addresses) => {
-                    let event = Event::Resolved { service, addresses };
+                Letter::Nodes(service, lead) => {
+                    let event = Event::Resolved { service, lead };
                     self.core.run(|shard| shard.handle_event(now, event));
                 }
                 Letter::Users(service, users) => self.take_users(now, service, users),
@@ -171,7 +171,7 @@ impl Turn {
                 understood,
             },
             Answer::Classified(ticket, verdict) => Event::Classified { ticket, verdict },
-            Answer::Resolved(service, addresses) => Event::Resolved { service, addresses },
+            Answer::Resolved(service, lead) => Event::Resolved { service, lead },
         };
         self.core.run(|shard| shard.handle_event(now, event));
     }

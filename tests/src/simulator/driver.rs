@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use manifold_core::event::{Address, Event, Failure, Message, Operation, Peer, Socket};
+use manifold_core::event::{Address, Event, Failure, Lead, Message, Operation, Peer, Socket};
 use manifold_core::ids::{ConnId, DatabaseId, ListenerId, ServiceId, ShardId};
 use manifold_core::proof::Verdict;
 use manifold_core::time::Instant;
@@ -62,7 +62,7 @@ pub enum Happening {
     /// [`Event::CatalogReady`].
     CatalogReady(DatabaseId, bool),
     /// [`Event::Resolved`].
-    Resolved(ServiceId, Vec<Address>),
+    Resolved(ServiceId, Lead),
     /// [`Event::FromShard`].
     FromShard(Message),
     /// [`Event::Drain`].
@@ -96,9 +96,9 @@ impl Happening {
                 database,
                 understood,
             },
-            Self::Resolved(service, addresses) => Event::Resolved {
+            Self::Resolved(service, lead) => Event::Resolved {
                 service: *service,
-                addresses: core::mem::take(addresses),
+                lead: lead.clone(),
             },
             Self::FromShard(message) => Event::FromShard {
                 message: message.clone(),
@@ -281,7 +281,7 @@ impl Driver {
         if self.follows {
             self.addresses = vec![address.clone()];
             let at = self.later(now, self.temper.classify_max);
-            let told = Happening::Resolved(ServiceId(0), self.addresses.clone());
+            let told = Happening::Resolved(ServiceId(0), Lead::Among(self.addresses.clone()));
             self.post(at, told);
         }
     }

@@ -118,6 +118,7 @@ impl Stage {
             shards: 1,
             permits: Arc::new(Permits::new(connections_max)),
             audience: Arc::new(shared.audience.share()),
+            wants_primary: false,
             part_of: None,
             cluster: is_cluster.then(|| Arc::new(Roster::new(connections_max, announced))),
         };

@@ -5,24 +5,31 @@
 //! addresses stands until there is another; nothing new goes to an address that is gone, and
 //! nothing that is there is cut off.
 
-use crate::event::{Address, Level};
+use crate::event::{Address, Lead, Level};
 use crate::ids::{LaneId, ServiceId, UpstreamId};
 use crate::shard::Shard;
 use crate::topology::Target;
 use crate::upstream::postgres::State;
 
-/// The addresses behind a name.
+/// Where a service's writes go.
 #[derive(Clone, Debug, Default)]
 pub struct Whereabouts {
     /// None as long as nobody has said.
     addresses: Vec<Address>,
+    /// Whoever is there is not to be asked any more, and who comes instead is not known.
+    is_nobody: bool,
 }
 
 impl Whereabouts {
-    /// There are others now. A name without any keeps those that it had.
-    pub fn take(&mut self, addresses: Vec<Address>) {
-        if !addresses.is_empty() {
-            self.addresses = addresses;
+    /// Somebody has said who leads. What was known stands if nothing is known.
+    pub fn take(&mut self, lead: Lead) {
+        match lead {
+            Lead::Among(addresses) => {
+                self.addresses = addresses;
+                self.is_nobody = false;
+            }
+            Lead::Nobody => self.is_nobody = true,
+            Lead::Unknown => {}
         }
     }
 
@@ -30,13 +37,25 @@ impl Whereabouts {
     /// dead one does not stand in the way.
     pub fn next(&self, failures: u32) -> Option<Address> {
         let count = self.addresses.len().max(1);
-        self.addresses.get(failures as usize % count).cloned()
+        let next = self.addresses.get(failures as usize % count);
+        next.filter(|_| !self.is_nobody).cloned()
+    }
+
+    /// How many places there are to try.
+    pub fn count(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// Whether nobody leads at the moment.
+    pub fn is_nobody(&self) -> bool {
+        self.is_nobody
     }
 
     /// Whether an upstream that leads there leads to none of them.
     pub fn is_gone(&self, address: Option<&Address>) -> bool {
-        let is_known = |address: &Address| self.addresses.contains(address);
-        !self.addresses.is_empty() && address.is_some_and(|address| !is_known(address))
+        let is_known = |address: &Address| !self.is_nobody && self.addresses.contains(address);
+        let has_said = self.is_nobody || !self.addresses.is_empty();
+        has_said && address.is_some_and(|address| !is_known(address))
     }
 }
 
@@ -60,12 +79,12 @@ impl Shard {
         }
     }
 
-    /// A service's name leads to these addresses; to none if that is not known.
-    pub(crate) fn handle_resolved(&mut self, service: ServiceId, addresses: Vec<Address>) {
+    /// Somebody has said who takes a service's writes.
+    pub(crate) fn handle_resolved(&mut self, service: ServiceId, lead: Lead) {
         let connections = &mut self.connections[service.index()];
         connections.is_resolving = false;
-        let is_known = !addresses.is_empty();
-        connections.whereabouts.take(addresses);
+        let is_known = matches!(lead, Lead::Among(_));
+        connections.whereabouts.take(lead);
         for id in core::mem::take(&mut connections.unresolved) {
             match self.upstreams.get(id) {
                 Some(_) if is_known => self.lead(id),

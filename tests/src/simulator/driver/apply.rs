@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use manifold_core::event::{Address, Operation, Socket};
+use manifold_core::event::{Address, Lead, Operation, Socket};
 use manifold_core::ids::ConnId;
 use manifold_core::time::Instant;
 
@@ -56,7 +56,10 @@ impl Driver {
             }
             Operation::Resolve { service } => {
                 let at = self.later(now, self.temper.classify_max);
-                self.post(at, Happening::Resolved(service, self.addresses.clone()));
+                self.post(
+                    at,
+                    Happening::Resolved(service, Lead::Among(self.addresses.clone())),
+                );
             }
             Operation::ToShard { shard, message } => self.outbox.push((shard, message)),
             Operation::Log { level, text } => self.log.push(format!("{level:?}: {text}")),

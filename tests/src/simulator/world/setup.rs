@@ -196,6 +196,7 @@ fn new_shards(
         shards: count,
         permits: ledgers[0].clone(),
         audience: Arc::default(),
+        wants_primary: false,
         part_of: None,
         cluster: None,
     };

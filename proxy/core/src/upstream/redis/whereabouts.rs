@@ -3,7 +3,7 @@
 //! Invariants: those of `upstream::whereabouts`. The nodes of a cluster are found by its map, of
 //! which names are only the beginning.
 
-use crate::event::{Address, Level};
+use crate::event::{Lead, Level};
 use crate::ids::{ServiceId, UpstreamId};
 use crate::reach::Reach;
 use crate::redis::Redis;
@@ -32,17 +32,17 @@ impl Redis {
         }
     }
 
-    /// A service's name leads to these addresses; to none if that is not known.
+    /// Somebody has said who takes a service's writes.
     pub(crate) fn handle_resolved(
         &mut self,
         reach: &mut Reach<'_>,
         service: ServiceId,
-        addresses: Vec<Address>,
+        lead: Lead,
     ) {
         reach.connections[service.index()].is_resolving = false;
-        let is_known = !addresses.is_empty();
+        let is_known = matches!(lead, Lead::Among(_));
         let node = &mut self.nodes[service.index()];
-        node.whereabouts.take(addresses);
+        node.whereabouts.take(lead);
         for id in core::mem::take(&mut node.unresolved) {
             match self.upstreams.get(id) {
                 Some(_) if is_known => self.lead(reach, id),

@@ -128,6 +128,7 @@ impl Stage {
             shards: 1,
             permits: Arc::clone(&permits),
             audience: Arc::default(),
+            wants_primary: false,
             part_of: None,
             cluster: None,
         };
