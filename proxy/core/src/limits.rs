@@ -40,6 +40,9 @@ pub struct Limits {
     pub upstream_output_high: usize,
     /// How long a request may wait for an upstream.
     pub queue_wait_max: Duration,
+    /// How long requests wait for a node that can take them while there is none; not counted in
+    /// `queue_wait_max`.
+    pub hold_max: Duration,
     /// How long connecting to a node may take.
     pub connect_time_max: Duration,
     /// Prepared statements kept on one upstream; the least recently used is closed.
@@ -77,6 +80,7 @@ impl Default for Limits {
             pipe_depth_max: 256,
             upstream_output_high: 1 << 20,
             queue_wait_max: Duration::from_secs(120),
+            hold_max: Duration::from_secs(30),
             connect_time_max: Duration::from_secs(5),
             upstream_statements_max: 1_000,
             client_statements_max: 10_000,

@@ -37,6 +37,7 @@ pub const KEYS: &[&str] = &[
     "pipe_depth_max",
     "upstream_output_high",
     "queue_wait_max",
+    "hold_max",
     "connect_time_max",
     "upstream_statements_max",
     "client_statements_max",
@@ -69,6 +70,7 @@ pub fn read(source: &Source, table: &DeTable<'_>, place: Place, problems: &mut P
     reader.count("pipe_depth_max", &mut limits.pipe_depth_max);
     reader.size("upstream_output_high", &mut limits.upstream_output_high);
     reader.time("queue_wait_max", &mut limits.queue_wait_max);
+    reader.time("hold_max", &mut limits.hold_max);
     reader.time("connect_time_max", &mut limits.connect_time_max);
     reader.count(
         "upstream_statements_max",
@@ -181,7 +183,7 @@ mod tests {
             let value = match *key {
                 "clients_max" | "identities_idle_max" | "pipe_depth_max" | "texts_max" => "77",
                 key if key.ends_with("statements_max") => "77",
-                "trust_memory" | "stall_time" => "\"77s\"",
+                "hold_max" | "trust_memory" | "stall_time" => "\"77s\"",
                 key if key.contains("_time_") || key.contains("wait") || key.contains("idle") => {
                     "\"77s\""
                 }

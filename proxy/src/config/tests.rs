@@ -152,7 +152,8 @@ fn collects_every_error_when_there_are_many() {
             "m.toml:11: unknown key \"colour\" in [limits]\n  hint: known are clients_max, \
              startup_bytes_max, login_time_max, request_bytes_max, whole_bytes_max, message_bytes_max, \
              node_message_bytes_max, output_high, reply_bytes_max, subscriber_bytes_max, input_high, \
-             pipe_depth_max, upstream_output_high, queue_wait_max, connect_time_max, upstream_statements_max, \
+             pipe_depth_max, upstream_output_high, queue_wait_max, hold_max, connect_time_max, \
+             upstream_statements_max, \
              client_statements_max, texts_max, texts_bytes_max, upstream_idle_max, \
              identities_idle_max, trust_memory, stall_time",
             "m.toml:12: listen: is missing\n  hint: listen = [\"127.0.0.1:6432\"]",

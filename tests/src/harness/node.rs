@@ -19,6 +19,8 @@ use super::process::{
 };
 use super::wire::{Target, Wire};
 
+mod standby;
+
 /// What a node is started with.
 #[derive(Clone, Debug, Default)]
 pub struct NodeOptions {

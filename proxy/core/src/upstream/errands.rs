@@ -186,7 +186,7 @@ impl Shard {
     /// Opens an upstream for an identity, so that the node can say whether it lets it in, or that
     /// something can be done for it. Says whether it could.
     fn open_for_errand(&mut self, service: ServiceId, identity: IdentityId) -> bool {
-        if self.now < self.connections[service.index()].retry_at {
+        if !self.may_connect(service) {
             return false;
         }
         let first = self.identities[identity].logins.first().copied();

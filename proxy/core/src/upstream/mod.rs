@@ -5,6 +5,7 @@ pub mod active;
 pub mod base;
 pub mod errands;
 pub mod idle;
+mod outage;
 pub mod postgres;
 pub mod pressure;
 pub mod queues;

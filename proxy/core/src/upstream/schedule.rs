@@ -16,7 +16,7 @@ use crate::shard::{Shard, Timer};
 use crate::stats::Tally;
 use crate::time::Instant;
 use crate::upstream::active::ActiveSet;
-use crate::upstream::postgres::{State, Upstream};
+use crate::upstream::postgres::Upstream;
 use crate::upstream::queues::{Kind, Place, Queues};
 use crate::upstream::room::Need;
 use crate::upstream::whereabouts::Whereabouts;
@@ -77,6 +77,12 @@ pub struct Connections {
     pub failures: u32,
     /// When the failing began.
     pub failing_since: Option<Instant>,
+    /// What was wrong with the attempt that failed last, and where.
+    pub trouble: Option<Rc<str>>,
+    /// Whether any attempt ever succeeded.
+    pub has_been_up: bool,
+    /// When the last time without a node was over.
+    pub up_since: Instant,
     /// Before this, none is opened.
     pub retry_at: Instant,
     /// When who waits is looked at again, whatever happens.
@@ -452,7 +458,7 @@ impl Shard {
     pub(super) fn open_for(&mut self, lane: LaneId) -> bool {
         let identity = self.lanes[lane].identity;
         let service = self.identities[identity].service;
-        if self.now < self.connections[service.index()].retry_at || !self.is_openable(identity) {
+        if !self.may_connect(service) || !self.is_openable(identity) {
             return false;
         }
         if !self.services[service.index()].permits.take() {
@@ -570,15 +576,6 @@ impl Shard {
             }
             Some(_) => false,
         }
-    }
-
-    /// Upstreams of a service that are in use or could be.
-    pub(crate) fn ready_upstreams(&self, service: ServiceId) -> usize {
-        let upstreams = &self.connections[service.index()].upstreams;
-        upstreams
-            .iter()
-            .filter(|&&id| self.upstreams[id].state == State::Ready)
-            .count()
     }
 
     /// Asks where a service is, once.

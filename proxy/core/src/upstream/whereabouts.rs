@@ -7,7 +7,7 @@
 
 use crate::event::{Address, Lead, Level};
 use crate::ids::{LaneId, ServiceId, UpstreamId};
-use crate::shard::Shard;
+use crate::shard::{Shard, Timer};
 use crate::topology::Target;
 use crate::upstream::postgres::State;
 
@@ -16,6 +16,10 @@ use crate::upstream::postgres::State;
 pub struct Whereabouts {
     /// None as long as nobody has said.
     addresses: Vec<Address>,
+    /// Which of them is tried next, and stays so as long as it is good.
+    current: usize,
+    /// How many have failed since one was good.
+    rejected: usize,
     /// Whoever is there is not to be asked any more, and who comes instead is not known.
     is_nobody: bool,
 }
@@ -25,6 +29,10 @@ impl Whereabouts {
     pub fn take(&mut self, lead: Lead) {
         match lead {
             Lead::Among(addresses) => {
+                let current = self.addresses.get(self.current);
+                let is_current = |address: &Address| Some(address) == current;
+                self.current = addresses.iter().position(is_current).unwrap_or(0);
+                self.rejected = 0;
                 self.addresses = addresses;
                 self.is_nobody = false;
             }
@@ -41,9 +49,22 @@ impl Whereabouts {
         next.filter(|_| !self.is_nobody).cloned()
     }
 
-    /// How many places there are to try.
-    pub fn count(&self) -> usize {
-        self.addresses.len()
+    /// Where to connect: where it was good last, until that fails.
+    pub fn current(&self) -> Option<Address> {
+        self.next(self.current as u32)
+    }
+
+    /// An attempt at an address has failed. Says whether all of them have, since one was good or
+    /// since it was said so last.
+    pub fn reject(&mut self, address: Option<&Address>) -> bool {
+        if self.addresses.get(self.current) != address {
+            // One of several attempts at what was rejected already.
+            return self.rejected == 0;
+        }
+        let count = self.addresses.len().max(1);
+        self.current = (self.current + 1) % count;
+        self.rejected = (self.rejected + 1) % count;
+        self.rejected == 0
     }
 
     /// Whether nobody leads at the moment.
@@ -67,7 +88,7 @@ impl Shard {
         let connections = &self.connections[service.index()];
         let address = match &self.services[service.index()].target {
             Target::Address(address) => Some(address.clone()),
-            Target::Name(_) => connections.whereabouts.next(connections.failures),
+            Target::Name(_) => connections.whereabouts.current(),
         };
         self.upstreams[id].address.clone_from(&address);
         match address {
@@ -84,11 +105,19 @@ impl Shard {
         let connections = &mut self.connections[service.index()];
         connections.is_resolving = false;
         let is_known = matches!(lead, Lead::Among(_));
+        let was_nobody = connections.whereabouts.is_nobody();
         connections.whereabouts.take(lead);
+        if connections.whereabouts.is_nobody() {
+            self.begin_outage(service);
+        } else if was_nobody {
+            // Whoever was held is not to wait for anything else.
+            self.timers.add(self.now, Timer::Retry);
+        }
+        let connections = &mut self.connections[service.index()];
         for id in core::mem::take(&mut connections.unresolved) {
             match self.upstreams.get(id) {
                 Some(_) if is_known => self.lead(id),
-                Some(_) => self.fail_upstream(id, "its name has no address"),
+                Some(_) => self.fail_upstream(id, "its name leads to no node"),
                 None => {}
             }
         }

@@ -23,6 +23,9 @@ use crate::upstream::postgres::{State, Upstream};
 /// How long a node may take to close a connection that has said good-bye.
 const GOODBYE_NANOS: u64 = 1_000_000_000;
 
+/// What is wrong with a node that says `in_hot_standby`, which PostgreSQL reports since version 14.
+const STANDBY: &str = "it is a standby";
+
 impl Shard {
     /// Opens an upstream for a lane, or for the login of a client. The permit has been taken.
     pub(crate) fn open(&mut self, lane: LaneId, is_for_login: bool) {
@@ -85,10 +88,23 @@ impl Shard {
                     .reported
                     .push((name.into(), value.into()));
             }
+            Message::ReadyForQuery(Status::Idle) if self.is_unwanted_standby(id) => {
+                return Err(STANDBY);
+            }
             Message::ReadyForQuery(Status::Idle) => self.handle_ready(id),
             _ => return Err("it broke the protocol"),
         }
         Ok(())
+    }
+
+    /// Whether a node that was asked for as the primary says that it is none.
+    fn is_unwanted_standby(&self, id: UpstreamId) -> bool {
+        let upstream = &self.upstreams[id];
+        let says = |name: &[u8], value: &[u8]| {
+            let mut reported = upstream.reported.iter();
+            reported.any(|(said, is)| **said == *name && **is == *value)
+        };
+        self.services[upstream.service.index()].wants_primary && says(b"in_hot_standby", b"on")
     }
 
     /// The login is complete.
@@ -105,10 +121,7 @@ impl Shard {
         }
         let logins = self.granted(identity, challenge);
         let database = self.identities[identity].database;
-        let connections = &mut self.connections[service.index()];
-        connections.failures = 0;
-        connections.failing_since = None;
-        connections.retry_at = Instant(0);
+        self.end_outage(service);
         self.databases[database.index()].identity = Some(identity);
         if self.databases[database.index()].catalog == Catalog::Unread {
             self.read_catalog(identity);
@@ -212,17 +225,6 @@ impl Shard {
             self.stats.leased -= 1;
         }
         Some(upstream)
-    }
-
-    /// Before this, no upstream of the service is opened again.
-    pub(crate) fn back_off(&mut self, service: ServiceId) {
-        let jitter = self.random.next() % 1_000;
-        let connections = &mut self.connections[service.index()];
-        connections.failures = connections.failures.saturating_add(1);
-        connections.failing_since.get_or_insert(self.now);
-        let step = 20_000_000_u64 << connections.failures.min(6);
-        connections.retry_at = Instant(self.now.0 + step / 2 + step / 2 * jitter / 1_000);
-        self.timers.add(connections.retry_at, Timer::Retry);
     }
 
     /// What an I/O failure is called.

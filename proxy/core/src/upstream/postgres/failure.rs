@@ -94,17 +94,21 @@ impl Shard {
             return;
         };
         self.stats.upstreams_failed += 1;
-        self.back_off(upstream.service);
-        self.doubt(upstream.service);
-        if self.connections[upstream.service.index()].failures == 1 {
-            let name = self.name(upstream.service);
-            let text = format!("service \"{name}\": cannot connect to the node: {why}");
+        let service = upstream.service;
+        self.back_off(service, upstream.address.as_ref(), why);
+        self.doubt(service);
+        let connections = &self.connections[service.index()];
+        let failures = connections.failures;
+        if failures == 1 {
+            let name = self.name(service);
+            let trouble = connections.trouble.as_deref().unwrap_or(why);
+            let text = format!("service \"{name}\": cannot connect to the node: {trouble}");
             self.log(Level::Warn, text);
         }
-        let mut error = Vec::new();
-        let refusal = Refusal::unreachable(self.name(upstream.service), why).fatal();
-        refusal.encode(&mut error);
-        if self.connections[upstream.service.index()].failures > 3 {
+        if !self.holds(service) && failures > 3 {
+            let mut error = Vec::new();
+            let refusal = Refusal::unreachable(self.name(service), why).fatal();
+            refusal.encode(&mut error);
             self.refuse_logins(upstream.identity, &error);
         } else if !self.identities[upstream.identity].logins.is_empty() {
             self.add_errand(upstream.identity);
@@ -370,7 +374,7 @@ impl Shard {
         };
         let name = self.name(service);
         let refusal = if is_down {
-            Refusal::unreachable(name, "no connection can be established")
+            Refusal::unreachable(name, &self.outage_text(service))
         } else {
             Refusal::waited_too_long(name, seconds)
         };
