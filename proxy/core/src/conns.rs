@@ -160,6 +160,20 @@ impl Conns {
         })
     }
 
+    /// Takes back everything written from a position on, if the driver has been given nothing of
+    /// it. Says whether it has not.
+    pub fn take_back(&mut self, id: ConnId, from: u64) -> bool {
+        let given_total = self.given_total(id);
+        let Some(conn) = self.table.get_mut(id) else {
+            return false;
+        };
+        let is_ours = from >= given_total && conn.ending == Ending::Open;
+        if is_ours {
+            conn.output.truncate((from - given_total) as usize);
+        }
+        is_ours
+    }
+
     /// Stops receiving, if it goes on.
     pub fn pause(&mut self, id: ConnId) {
         self.set_paused(id, true);

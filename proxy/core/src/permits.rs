@@ -54,8 +54,12 @@ impl Permits {
         }
     }
 
-    /// Takes one, if any is left.
+    /// Takes one, if any is left. What a shard beyond its share has given up for another that is
+    /// short is not for the next request of its own: it would go to and fro, and the other starve.
     pub fn take(&self) -> bool {
+        if self.is_wanted_elsewhere() && self.held() >= self.fair_share() {
+            return false;
+        }
         let free = &self.node.free;
         let taken = free
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| {

@@ -187,6 +187,7 @@ impl Shard {
     /// something can be done for it. Says whether it could.
     fn open_for_errand(&mut self, service: ServiceId, identity: IdentityId) -> bool {
         if !self.may_connect(service) {
+            self.reserve_share(service);
             return false;
         }
         let first = self.identities[identity].logins.first().copied();

@@ -8,7 +8,7 @@
 use core::time::Duration;
 
 use crate::event::{Address, Level};
-use crate::ids::ServiceId;
+use crate::ids::{ServiceId, UpstreamId};
 use crate::shard::{Shard, Timer};
 use crate::time::Instant;
 use crate::upstream::postgres::State;
@@ -25,10 +25,21 @@ const PAUSE_DOUBLINGS_MAX: u32 = 6;
 const WORTH_SAYING_NANOS: u64 = 100_000_000;
 
 impl Shard {
-    /// Whether a connection may be tried now.
+    /// Whether a connection may be tried now: one at a time as long as none succeeds.
     pub(crate) fn may_connect(&self, service: ServiceId) -> bool {
         let connections = &self.connections[service.index()];
-        self.now >= connections.retry_at && !connections.whereabouts.is_nobody()
+        let is_trying = |id: &UpstreamId| self.upstreams[*id].state != State::Ready;
+        let is_open =
+            connections.failing_since.is_none() || !connections.upstreams.iter().any(is_trying);
+        is_open && self.now >= connections.retry_at && !connections.whereabouts.is_nobody()
+    }
+
+    /// Clients of this shard wait for a node to be there: the shard that finds it first is not to
+    /// take all permits before this one has tried again.
+    pub(crate) fn reserve_share(&mut self, service: ServiceId) {
+        if self.is_held(service) {
+            self.set_wanting(service, true);
+        }
     }
 
     /// An attempt has failed. The next place is tried at once, if there are some that were not;
@@ -86,7 +97,7 @@ impl Shard {
     /// Whether requests wait because no node takes them, and not in a queue.
     pub(crate) fn is_held(&self, service: ServiceId) -> bool {
         let connections = &self.connections[service.index()];
-        let serves = |id: &crate::ids::UpstreamId| {
+        let serves = |id: &UpstreamId| {
             let upstream = &self.upstreams[*id];
             upstream.state == State::Ready && !upstream.is_draining
         };

@@ -458,7 +458,11 @@ impl Shard {
     pub(super) fn open_for(&mut self, lane: LaneId) -> bool {
         let identity = self.lanes[lane].identity;
         let service = self.identities[identity].service;
-        if !self.may_connect(service) || !self.is_openable(identity) {
+        if !self.may_connect(service) {
+            self.reserve_share(service);
+            return false;
+        }
+        if !self.is_openable(identity) {
             return false;
         }
         if !self.services[service.index()].permits.take() {

@@ -99,12 +99,11 @@ impl Shard {
         self.doubt(service);
         let connections = &self.connections[service.index()];
         let failures = connections.failures;
-        if failures == 1 {
-            let name = self.name(service);
-            let trouble = connections.trouble.as_deref().unwrap_or(why);
-            let text = format!("service \"{name}\": cannot connect to the node: {trouble}");
-            self.log(Level::Warn, text);
-        }
+        let trouble = connections.trouble.as_deref().unwrap_or(why);
+        let name = self.name(service);
+        let text = format!("service \"{name}\": cannot connect to the node: {trouble}");
+        let is_first = failures == 1;
+        self.log(if is_first { Level::Warn } else { Level::Debug }, text);
         if !self.holds(service) && failures > 3 {
             let mut error = Vec::new();
             let refusal = Refusal::unreachable(self.name(service), why).fatal();
@@ -127,7 +126,10 @@ impl Shard {
         let end = End::new(&mut upstream, given_total);
         let mut clients: Vec<ClientId> = Vec::new();
         let mut fates: Vec<(ClientId, Fate, Expectation)> = Vec::new();
-        for (index, one) in upstream.pipe.drain(..).enumerate() {
+        for (index, mut one) in upstream.pipe.drain(..).enumerate() {
+            if !end.is_cut {
+                self.take_delivery_back(&mut one);
+            }
             let fate = if self.planted.is(Bug::RetryWrite) {
                 Fate::Again
             } else {
@@ -151,6 +153,22 @@ impl Shard {
         }
         for client in clients {
             self.lose_requests(client, &fates, &end);
+        }
+    }
+
+    /// What a reply begins with, as the columns of its rows, comes with the node's last words, and
+    /// has not left: as if it had not come, the request may be sent again.
+    fn take_delivery_back(&mut self, one: &mut Expectation) {
+        let client = one.client().and_then(|client| self.clients.get(client));
+        let (Some(client), Some(from), false) = (client, one.delivered_at, one.is_failed) else {
+            return;
+        };
+        let conn = client.conn;
+        let is_all = self.conns.written_total(conn) == from + one.reply_bytes;
+        if is_all && self.conns.take_back(conn, from) {
+            one.is_delivered = false;
+            one.delivered_at = None;
+            one.reply_bytes = 0;
         }
     }
 

@@ -40,6 +40,9 @@ pub struct Expectation {
     pub is_inside: bool,
     /// Whether a byte of its reply has been given to the client.
     pub is_delivered: bool,
+    /// Where in the client's output its reply begins, if all of it that was delivered is what the
+    /// node sent.
+    pub delivered_at: Option<u64>,
     /// Whether a cancel was sent because nobody wants it any more.
     pub is_cancelled: bool,
     /// Whether an ErrorResponse has come.
@@ -206,6 +209,7 @@ impl Expectation {
             part: None,
             is_inside: false,
             is_delivered: false,
+            delivered_at: None,
             is_cancelled: false,
             is_failed: false,
             is_completed: false,

@@ -211,8 +211,12 @@ impl Shard {
             self.stats.replies_discarded += 1;
             return;
         };
+        let delivered_at = self.conns.written_total(conn);
         self.conns.write(conn).extend_from_slice(bytes);
         if let Some(head) = self.upstreams[id].pipe.front_mut() {
+            if !head.is_delivered {
+                head.delivered_at = Some(delivered_at);
+            }
             head.is_delivered = true;
             head.reply_bytes += bytes.len() as u64;
         }
