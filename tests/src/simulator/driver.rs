@@ -276,11 +276,16 @@ impl Driver {
         self.backlog.push_back(link);
     }
 
-    /// The name of the service leads there from now on.
+    /// The name of the service leads there from now on. Every other time nobody leads before, for
+    /// up to a second.
     pub fn rename(&mut self, now: Instant, address: &Address) {
         if self.follows {
             self.addresses = vec![address.clone()];
-            let at = self.later(now, self.temper.classify_max);
+            let mut at = self.later(now, self.temper.classify_max);
+            if self.prng.below(2) == 0 {
+                self.post(at, Happening::Resolved(ServiceId(0), Lead::Nobody));
+                at += Duration::from_millis(self.prng.below(1_000));
+            }
             let told = Happening::Resolved(ServiceId(0), Lead::Among(self.addresses.clone()));
             self.post(at, told);
         }
