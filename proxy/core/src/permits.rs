@@ -181,4 +181,20 @@ mod tests {
         assert!(first.take());
         second.give_back();
     }
+
+    #[test]
+    fn takes_nothing_beyond_its_share_while_another_is_short() {
+        let one = Permits::new(4);
+        let other = one.share();
+        assert!((0..3).all(|_| one.take()));
+        other.set_wanting(false, true);
+        assert!(!one.take(), "it has more than its share");
+        assert!(other.take());
+        one.give_back();
+        assert!(!one.take(), "what it gave up is not for itself");
+        assert!(other.take());
+        other.set_wanting(true, false);
+        one.give_back();
+        assert!(one.take());
+    }
 }

@@ -176,3 +176,55 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> Address {
+        Address::Ip(std::net::SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    fn among(ports: &[u16]) -> Lead {
+        Lead::Among(ports.iter().copied().map(at).collect())
+    }
+
+    #[test]
+    fn tries_each_address_once_before_a_round_is_over() {
+        let mut whereabouts = Whereabouts::default();
+        whereabouts.take(among(&[1, 2, 3]));
+        assert!(!whereabouts.reject(Some(&at(1))));
+        assert!(!whereabouts.reject(Some(&at(2))));
+        // A second attempt at what was rejected already moves nothing on.
+        assert!(!whereabouts.reject(Some(&at(2))));
+        assert_eq!(whereabouts.current(), Some(at(3)));
+        assert!(whereabouts.reject(Some(&at(3))));
+        assert_eq!(whereabouts.current(), Some(at(1)));
+    }
+
+    #[test]
+    fn stays_with_an_address_that_is_still_there() {
+        let mut whereabouts = Whereabouts::default();
+        whereabouts.take(among(&[1, 2]));
+        whereabouts.reject(Some(&at(1)));
+        whereabouts.take(among(&[5, 2, 4]));
+        assert_eq!(whereabouts.current(), Some(at(2)));
+        whereabouts.take(Lead::Unknown);
+        assert_eq!(whereabouts.current(), Some(at(2)));
+    }
+
+    #[test]
+    fn leads_nowhere_while_nobody_leads() {
+        let mut whereabouts = Whereabouts::default();
+        assert!(
+            !whereabouts.is_gone(Some(&at(1))),
+            "nobody has said anything"
+        );
+        whereabouts.take(among(&[1]));
+        whereabouts.take(Lead::Nobody);
+        assert_eq!(whereabouts.current(), None);
+        assert!(whereabouts.is_gone(Some(&at(1))));
+        whereabouts.take(among(&[1]));
+        assert!(!whereabouts.is_gone(Some(&at(1))));
+    }
+}
