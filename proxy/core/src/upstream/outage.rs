@@ -21,6 +21,9 @@ const HELD_PAUSE_NANOS: u64 = 50_000_000;
 const PAUSE_NANOS: u64 = 20_000_000;
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
 
+#[cfg(test)]
+mod tests;
+
 /// An outage that took less is none to speak of.
 const WORTH_SAYING_NANOS: u64 = 100_000_000;
 

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 #[cfg(test)]
 mod tests;
 

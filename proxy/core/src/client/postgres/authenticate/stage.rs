@@ -20,7 +20,7 @@ use manifold_protocols::postgres::frontend;
 use manifold_protocols::postgres::startup::{self, Startup};
 
 use crate::auth::{Auth, Users};
-use crate::event::{Address, Event, Operation, Peer, Socket};
+use crate::event::{Address, Event, Failure, Operation, Peer, Socket};
 use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
 use crate::limits::Limits;
 use crate::permits::Permits;
@@ -64,6 +64,10 @@ pub struct Session {
     has_left: bool,
     /// Queries that it was sent and has not answered.
     unanswered: usize,
+    /// Whether its node says that it is a standby.
+    is_of_standby: bool,
+    /// Where it leads.
+    pub address: Option<Address>,
     input: Vec<u8>,
     exchange: Option<Exchange>,
     is_begun: bool,
@@ -101,6 +105,10 @@ pub struct Stage {
     pub meaning: Statement,
     /// Whether queries are answered only by `answer_one_each`.
     pub holds_answers: bool,
+    /// Whether the node says that it is a standby.
+    pub is_standby: bool,
+    /// Whether nobody listens.
+    pub is_away: bool,
     permits: Arc<Permits>,
 }
 
@@ -161,6 +169,8 @@ impl Stage {
             log: Vec::new(),
             meaning: Statement::Read,
             holds_answers: false,
+            is_standby: false,
+            is_away: false,
             permits,
         }
     }
@@ -306,8 +316,18 @@ impl Stage {
             Operation::Adopt { conn, socket } => {
                 self.clients[socket.0 as usize].conn = Some(conn);
             }
-            Operation::Connect { conn, .. } => {
-                self.sessions.insert(conn, Session::default());
+            Operation::Connect { conn, .. } if self.is_away => {
+                let failure = Failure::Refused;
+                self.shard
+                    .handle_event(self.now, Event::Failed { conn, failure });
+            }
+            Operation::Connect { conn, address } => {
+                let session = Session {
+                    is_of_standby: self.is_standby,
+                    address: Some(address),
+                    ..Session::default()
+                };
+                self.sessions.insert(conn, session);
                 self.shard.handle_event(self.now, Event::Connected { conn });
             }
             Operation::Send { conn, buffer } => {
@@ -498,6 +518,9 @@ impl Session {
         self.is_ready = true;
         backend::encode_authentication_ok(out);
         backend::encode_parameter_status(out, b"server_version", b"15.0");
+        if self.is_of_standby {
+            backend::encode_parameter_status(out, b"in_hot_standby", b"on");
+        }
         backend::encode_backend_key_data(out, 7, &[0; 4]);
         backend::encode_ready_for_query(out, Status::Idle);
     }
