@@ -157,10 +157,12 @@ impl Shard {
     }
 
     /// What a reply begins with, as the columns of its rows, comes with the node's last words, and
-    /// has not left: as if it had not come, the request may be sent again.
+    /// has not left: as if it had not come, the request may be sent again. Not so if the client has
+    /// another statement by it.
     fn take_delivery_back(&mut self, one: &mut Expectation) {
         let client = one.client().and_then(|client| self.clients.get(client));
-        let (Some(client), Some(from), false) = (client, one.delivered_at, one.is_failed) else {
+        let stays = one.is_failed || one.has_confirmed;
+        let (Some(client), Some(from), false) = (client, one.delivered_at, stays) else {
             return;
         };
         let conn = client.conn;

@@ -43,6 +43,8 @@ pub struct Expectation {
     /// Where in the client's output its reply begins, if all of it that was delivered is what the
     /// node sent.
     pub delivered_at: Option<u64>,
+    /// Whether it has changed which statements its client has.
+    pub has_confirmed: bool,
     /// Whether a cancel was sent because nobody wants it any more.
     pub is_cancelled: bool,
     /// Whether an ErrorResponse has come.
@@ -210,6 +212,7 @@ impl Expectation {
             is_inside: false,
             is_delivered: false,
             delivered_at: None,
+            has_confirmed: false,
             is_cancelled: false,
             is_failed: false,
             is_completed: false,

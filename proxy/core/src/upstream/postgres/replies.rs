@@ -391,11 +391,11 @@ impl Shard {
 
     /// A client's Parse or Close has happened.
     fn confirm_change(&mut self, id: UpstreamId) {
-        let client = self.upstreams[id]
-            .pipe
-            .front()
-            .and_then(|head| head.client());
-        if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
+        let Some(head) = self.upstreams[id].pipe.front_mut() else {
+            return;
+        };
+        head.has_confirmed = true;
+        if let Some(client) = head.client().and_then(|it| self.clients.get_mut(it)) {
             client.session_mut().statements.confirm();
         }
     }
