@@ -3,7 +3,11 @@
 //! Pure parsing; looks nothing up. Invariant: an [`Upstream`] carries no user, no password and no
 //! database, because those are the client's.
 
+mod zookeeper;
+
 use std::net::{IpAddr, SocketAddr};
+
+pub use zookeeper::{Format, Zookeeper, ZookeeperError};
 
 use crate::source::Place;
 
@@ -56,6 +60,8 @@ pub enum Whereabouts {
     List(Box<[Place]>),
     /// The path of a unix socket. Needs no look-up.
     Unix(Box<str>),
+    /// Nodes that are listed in ZooKeeper.
+    Zookeeper(Zookeeper),
 }
 
 /// What is wrong with an `upstream`. Whoever wrote it is to blame.
@@ -91,6 +97,9 @@ pub enum UpstreamError {
     /// A user, with or without a password.
     #[error("the URL names a user, but user and database are the client's")]
     User,
+    /// What only a URL of ZooKeeper can have wrong.
+    #[error(transparent)]
+    Zookeeper(#[from] ZookeeperError),
 }
 
 impl UpstreamError {
@@ -103,6 +112,7 @@ impl UpstreamError {
             Self::Port(_) => "a port is a number from 1 to 65535",
             Self::Encoding(_) => "write \"%25\" for a percent sign",
             Self::ListSocket(_) => "write \"host:port,host:port\"",
+            Self::Zookeeper(error) => error.hint(),
             Self::Host(_) | Self::HostMissing | Self::Scheme(_) | Self::SchemeMissing(_) => {
                 "write \"postgres://host:port\", \"postgres:///?host=/socket/directory\", \
                  \"redis://host:port\" or \"redis+cluster://host:port,host:port\""
@@ -116,7 +126,9 @@ impl Upstream {
     /// `postgres:///?host=/directory&port=5432` or `postgres://%2Fdirectory:5432`; or
     /// `redis://host:port`, or with a socket's path, `redis://%2Fpath` or `redis:///?host=/path`;
     /// or either of them with `host:port,host:port`, all nodes of which one is the primary; or
-    /// `redis+cluster://host:port,host:port` with some of a cluster's nodes.
+    /// `redis+cluster://host:port,host:port` with some of a cluster's nodes; or
+    /// `postgres+zk://host:port,host:port/path?format=patroni`, or `redis+zk://` with another of the
+    /// formats, for what ZooKeeper lists.
     pub fn parse(url: &str) -> Result<Self, UpstreamError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             // What stands before "@" may be a password, and must not get into a message.
@@ -124,14 +136,22 @@ impl Upstream {
             return Err(UpstreamError::SchemeMissing(shown.into()));
         };
         let protocol = match scheme {
-            "postgres" | "postgresql" => Protocol::Postgres,
-            "redis" | CLUSTER => Protocol::Redis,
+            "postgres" | "postgresql" | POSTGRES_ZK => Protocol::Postgres,
+            "redis" | CLUSTER | REDIS_ZK => Protocol::Redis,
             _ => return Err(UpstreamError::Scheme(scheme.into())),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if authority.contains('@') {
             return Err(UpstreamError::User);
+        }
+        if [POSTGRES_ZK, REDIS_ZK].contains(&scheme) {
+            let listed = Zookeeper::parse(protocol, authority, path, query)?;
+            let whereabouts = Whereabouts::Zookeeper(listed);
+            return Ok(Self {
+                protocol,
+                whereabouts,
+            });
         }
         if !path.is_empty() {
             return Err(UpstreamError::Database(path.into()));
@@ -187,6 +207,12 @@ impl Upstream {
 /// The scheme for the nodes of a Redis Cluster.
 const CLUSTER: &str = "redis+cluster";
 
+/// The schemes for nodes that are listed in ZooKeeper.
+const POSTGRES_ZK: &str = "postgres+zk";
+
+/// See [`POSTGRES_ZK`].
+const REDIS_ZK: &str = "redis+zk";
+
 /// Reads `host:port,host:port`, to which no parameter applies.
 fn parse_places(
     protocol: Protocol,
@@ -222,6 +248,7 @@ impl std::fmt::Display for Whereabouts {
                 Ok(())
             }
             Self::Unix(path) => write!(f, "unix:{path}"),
+            Self::Zookeeper(listed) => write!(f, "{listed}"),
         }
     }
 }
