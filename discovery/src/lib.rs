@@ -14,7 +14,10 @@ mod resolver;
 mod source;
 mod table;
 mod upstream;
+mod zookeeper;
 
 pub use source::{Follower, Lead, News, Node, Place, Role, Snapshot, SourceError};
 pub use table::follow;
-pub use upstream::{Protocol, Upstream, UpstreamError, Whereabouts};
+pub use upstream::{
+    Format, Protocol, Upstream, UpstreamError, Whereabouts, Zookeeper, ZookeeperError,
+};

@@ -159,6 +159,14 @@ impl Follower {
 /// Why a source has no answer. The environment is to blame, and the source goes on asking.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// What is needed to be let in cannot be read.
+    #[error("{path:?} cannot be used: {why}")]
+    AuthFile {
+        /// The file.
+        path: Box<str>,
+        /// What is wrong with it.
+        why: Box<str>,
+    },
     /// No name server gave an answer.
     #[error("looking up {host:?} failed: {why}")]
     Lookup {
@@ -173,10 +181,32 @@ pub enum SourceError {
         /// The name that was asked for.
         host: Box<str>,
     },
+    /// There is a list, and nothing in it.
+    #[error("{path:?} lists no node")]
+    NoNodes {
+        /// Where it is.
+        path: Box<str>,
+    },
     /// This host's own resolver cannot be set up.
     #[error("the resolver cannot be set up: {why}")]
     Resolver {
         /// What is wrong with its configuration.
+        why: Box<str>,
+    },
+    /// Something in ZooKeeper cannot be read, or not understood.
+    #[error("the znode {path:?} is left out: {why}")]
+    Znode {
+        /// What it is called there.
+        path: Box<str>,
+        /// What is wrong with it.
+        why: Box<str>,
+    },
+    /// Nothing can be read in ZooKeeper.
+    #[error("ZooKeeper at {cluster} cannot be asked: {why}")]
+    Zookeeper {
+        /// Its addresses.
+        cluster: Box<str>,
+        /// What happened.
         why: Box<str>,
     },
 }

@@ -8,6 +8,7 @@ use crate::list::List;
 use crate::named::Named;
 use crate::source::{Follower, Place, Source, channel};
 use crate::upstream::Whereabouts;
+use crate::zookeeper::Registry;
 
 /// Begins to follow a place as configured, until nobody listens any more. None where there
 /// is nothing to follow: an address, a socket's path. Must be called within a tokio runtime.
@@ -17,6 +18,9 @@ pub fn follow(whereabouts: &Whereabouts, nameservers: &[SocketAddr]) -> Option<F
         Whereabouts::Ip(_) | Whereabouts::Unix(_) => None,
         Whereabouts::Name(host, port) => Some(begin.list(vec![Place::Name(host.clone(), *port)])),
         Whereabouts::Seeds(places) | Whereabouts::List(places) => Some(begin.list(places.to_vec())),
+        Whereabouts::Zookeeper(listed) => Some(begin.named(Registry {
+            listed: listed.clone(),
+        })),
     }
 }
 

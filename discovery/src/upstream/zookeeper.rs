@@ -221,16 +221,23 @@ mod tests {
 
     #[test]
     fn parses_who_keeps_the_list_and_where_it_is() {
-        let parsed = parse("postgres+zk://zk1:2181,zk2,[::1]:7/service/main?format=patroni").unwrap();
+        let parsed =
+            parse("postgres+zk://zk1:2181,zk2,[::1]:7/service/main?format=patroni").unwrap();
         assert_eq!(
             parsed.to_string(),
             "zk1:2181,zk2:2181,[::1]:7/service/main?format=patroni"
         );
-        assert_eq!((parsed.format, parsed.port_default), (Format::Patroni, 5432));
+        assert_eq!(
+            (parsed.format, parsed.port_default),
+            (Format::Patroni, 5432)
+        );
         assert_eq!(&*parsed.path, "/service/main");
         let url = "redis+zk://zk/a/b/?format=serverset&endpoint=tls&auth_file=/etc/x%20y";
         let parsed = parse(url).unwrap();
-        assert_eq!(parsed.to_string(), "zk:2181/a/b?format=serverset&endpoint=tls");
+        assert_eq!(
+            parsed.to_string(),
+            "zk:2181/a/b?format=serverset&endpoint=tls"
+        );
         assert_eq!(parsed.auth_file.as_deref(), Some("/etc/x y"));
         assert_eq!(parsed.port_default, 6379);
     }
@@ -250,7 +257,10 @@ mod tests {
                 "zk/a?format=nerve&endpoint=x",
                 ZookeeperError::Endpoint("nerve"),
             ),
-            ("zk/a?format=data&auth_file=", ZookeeperError::Empty("auth_file")),
+            (
+                "zk/a?format=data&auth_file=",
+                ZookeeperError::Empty("auth_file"),
+            ),
             ("zk/a?port=7", ZookeeperError::Parameter("port".into())),
         ];
         for (rest, error) in cases {
@@ -262,7 +272,10 @@ mod tests {
         for (url, error) in [
             ("postgres+zk:///a?format=data", UpstreamError::HostMissing),
             ("postgres+zk://u:p@zk/a?format=data", UpstreamError::User),
-            ("postgres+zk://zk:0/a?format=data", UpstreamError::Port("0".into())),
+            (
+                "postgres+zk://zk:0/a?format=data",
+                UpstreamError::Port("0".into()),
+            ),
         ] {
             assert_eq!(parse(url), Err(error), "{url}");
         }

@@ -41,7 +41,13 @@ mod tests {
 
     #[test]
     fn refuses_garbage() {
-        for text in ["", "7", "{}", r#"{"address":"h","port":null}"#, r#"{"port":1}"#] {
+        for text in [
+            "",
+            "7",
+            "{}",
+            r#"{"address":"h","port":null}"#,
+            r#"{"port":1}"#,
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -57,8 +57,13 @@ mod tests {
             "haproxy_server_options":"backup","labels":{"az":"a"}}"#;
         let node = read("i-1_0000000012", data).unwrap().unwrap();
         assert_eq!((node.place.to_string(), node.weight), ("h:1234".into(), 10));
-        let node = read("i-1", r#"{"host":"10.0.0.1","port":"7"}"#).unwrap().unwrap();
-        assert_eq!((node.place.to_string(), node.weight), ("10.0.0.1:7".into(), 1));
+        let node = read("i-1", r#"{"host":"10.0.0.1","port":"7"}"#)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (node.place.to_string(), node.weight),
+            ("10.0.0.1:7".into(), 1)
+        );
     }
 
     #[test]
@@ -75,10 +80,22 @@ mod tests {
 
     #[test]
     fn refuses_garbage() {
-        for name in ["base64_", "base64_9", "base64_9_e30", "base64_3_e3!_1", "base64_-1_e30_1"] {
+        for name in [
+            "base64_",
+            "base64_9",
+            "base64_9_e30",
+            "base64_3_e3!_1",
+            "base64_-1_e30_1",
+        ] {
             assert!(read(name, "").is_err(), "{name}");
         }
-        for data in ["", "null", "{}", r#"{"host":"h"}"#, r#"{"host":"","port":1}"#] {
+        for data in [
+            "",
+            "null",
+            "{}",
+            r#"{"host":"h"}"#,
+            r#"{"host":"","port":1}"#,
+        ] {
             assert!(read("a", data).is_err(), "{data}");
         }
     }

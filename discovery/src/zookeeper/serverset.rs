@@ -19,7 +19,9 @@ pub fn member(znode: &Znode, endpoint: Option<&str>) -> Result<Option<Node>, Box
     }
     let found = match endpoint {
         None => member.get("serviceEndpoint"),
-        Some(name) => member.get("additionalEndpoints").and_then(|it| it.get(name)),
+        Some(name) => member
+            .get("additionalEndpoints")
+            .and_then(|it| it.get(name)),
     };
     let found = found.and_then(|it| it.as_object());
     let name = endpoint.unwrap_or("serviceEndpoint");
@@ -55,7 +57,9 @@ mod tests {
 
     #[test]
     fn leaves_out_who_is_not_alive() {
-        for status in ["DEAD", "STARTING", "STOPPING", "STOPPED", "WARNING", "UNKNOWN"] {
+        for status in [
+            "DEAD", "STARTING", "STOPPING", "STOPPED", "WARNING", "UNKNOWN",
+        ] {
             assert_eq!(read(&MEMBER.replace("ALIVE", status), None), Ok(None));
         }
     }

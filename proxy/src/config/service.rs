@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use manifold_core::auth::{Auth, Secret, Users};
-use manifold_discovery::{Place as NodePlace, Protocol, Upstream, Whereabouts};
+use manifold_discovery::{Place as NodePlace, Protocol, Upstream, Whereabouts, Zookeeper};
 use toml::de::DeTable;
 
 use super::listen::Listen;
@@ -105,7 +105,7 @@ impl Service {
         // All of them before the first that is missing ends it: each has problems of its own.
         let name = name.map(|name| check_name(name, problems));
         let listen = listen.map(|texts| parse_listen(texts, problems));
-        let upstream = upstream.and_then(|text| parse_upstream(text, problems));
+        let upstream = upstream.and_then(|text| parse_upstream(source, text, problems));
         let service = Self {
             name: name?.into(),
             listen: listen?,
@@ -251,13 +251,42 @@ fn parse_listen(texts: Vec<Written<String>>, problems: &mut Problems) -> Vec<Wri
     parsed
 }
 
-fn parse_upstream(text: Written<String>, problems: &mut Problems) -> Option<Upstream> {
-    match Upstream::parse(&text.value) {
-        Ok(upstream) => Some(upstream),
+fn parse_upstream(
+    source: &Source,
+    text: Written<String>,
+    problems: &mut Problems,
+) -> Option<Upstream> {
+    let mut upstream = match Upstream::parse(&text.value) {
+        Ok(upstream) => upstream,
         Err(error) => {
             problems.error(text.place, format!("upstream: {error}"), error.hint());
-            None
+            return None;
         }
+    };
+    if let Whereabouts::Zookeeper(listed) = &mut upstream.whereabouts
+        && let Some(file) = &mut listed.auth_file
+    {
+        let path = resolve(source, file);
+        *file = path.to_string_lossy().into();
+        check_auth_file(&path, &text.place, problems);
+    }
+    Some(upstream)
+}
+
+/// Whether the secret for ZooKeeper is there and is one. It is read anew for each session.
+fn check_auth_file(path: &Path, place: &Place, problems: &mut Problems) {
+    let wrong = match read_bounded(path) {
+        Ok(bytes) if bytes.contains(&b':') => None,
+        Ok(_) => Some("has no user:password".to_owned()),
+        Err(error) => Some(format!("cannot be read: {error}")),
+    };
+    match wrong {
+        None => warn_readable("auth_file", path, place, problems),
+        Some(wrong) => problems.error(
+            place.clone(),
+            format!("upstream: the auth_file {} {wrong}", path.display()),
+            "it is one line of user:password, readable by the user that the proxy runs as",
+        ),
     }
 }
 
@@ -279,7 +308,7 @@ fn read_users(
             let path = resolve(source, &file.value);
             match read_bounded(&path) {
                 Ok(bytes) => {
-                    warn_readable(&path, &file.place, problems);
+                    warn_readable("users", &path, &file.place, problems);
                     return users::parse(&path.to_string_lossy().into(), &bytes, problems);
                 }
                 Err(error) => problems.error(
@@ -318,13 +347,13 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn warn_readable(path: &Path, place: &Place, problems: &mut Problems) {
+fn warn_readable(what: &str, path: &Path, place: &Place, problems: &mut Problems) {
     let mode = path
         .metadata()
         .map(|metadata| metadata.permissions().mode())
         .unwrap_or_default();
     if mode & 0o004 != 0 {
-        let message = format!("users: everybody on this host can read {}", path.display());
+        let message = format!("{what}: everybody on this host can read {}", path.display());
         problems.warn(
             place.clone(),
             message,
@@ -342,7 +371,9 @@ pub fn loops(service: &Service) -> bool {
     let is_there = |listen: &Listen| match (listen, &service.upstream.whereabouts) {
         (Listen::Ip(listen), Whereabouts::Ip(node)) => listen == node,
         (Listen::Unix(listen), Whereabouts::Unix(node)) => listen == Path::new(&**node),
-        (listen, Whereabouts::Seeds(places) | Whereabouts::List(places)) => {
+        // What ZooKeeper lists is not known yet; that it is not here, is.
+        (listen, Whereabouts::Zookeeper(Zookeeper { ensemble: places, .. }))
+        | (listen, Whereabouts::Seeds(places) | Whereabouts::List(places)) => {
             places.iter().any(|place| is_node(listen, place))
         }
         _ => false,

@@ -306,9 +306,9 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
             target: match &service.upstream.whereabouts {
                 Whereabouts::Ip(address) => Target::Address(Address::Ip(*address)),
                 Whereabouts::Name(host, _) => Target::Name((&**host).into()),
-                several @ (Whereabouts::Seeds(_) | Whereabouts::List(_)) => {
-                    Target::Name(several.to_string().into())
-                }
+                several @ (Whereabouts::Seeds(_)
+                | Whereabouts::List(_)
+                | Whereabouts::Zookeeper(_)) => Target::Name(several.to_string().into()),
                 Whereabouts::Unix(path) => Target::Address(Address::Unix((&**path).into())),
             },
             protocol: match service.upstream.protocol {
@@ -322,7 +322,7 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
             permits: Arc::new(Permits::new(service.connections_max)),
             audience: Arc::new(Audience::default()),
             part_of: None,
-            wants_primary: matches!(service.upstream.whereabouts, Whereabouts::List(_)),
+            wants_primary: wants_primary(service),
             cluster: is_cluster(service).then(|| {
                 let announced = announced(service);
                 Arc::new(Roster::new(service.connections_max, announced))
@@ -338,6 +338,17 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
         }
     }
     services
+}
+
+/// Whether its nodes are to be asked who of them takes writes. What ZooKeeper says of that is a hint
+/// that may be late, and for most formats nothing.
+fn wants_primary(service: &Service) -> bool {
+    let is_postgres = service.upstream.protocol == manifold_discovery::Protocol::Postgres;
+    match service.upstream.whereabouts {
+        Whereabouts::List(_) => true,
+        Whereabouts::Zookeeper(_) => is_postgres,
+        _ => false,
+    }
 }
 
 fn is_cluster(service: &Service) -> bool {
