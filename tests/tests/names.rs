@@ -3,14 +3,13 @@
 //!
 //! The node has two addresses of loopback, so that only the name changes.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use manifold_tests::harness::names::{Says, Zone};
-use manifold_tests::harness::process::wait_for;
+use manifold_tests::harness::process::{self, wait_for};
 use manifold_tests::harness::proxy::Proxy;
 use manifold_tests::harness::{Driver, Login, Node, NodeOptions, ProxyOptions, Wire};
 
@@ -45,16 +44,9 @@ fn options(names: &Zone, driver: Driver) -> ProxyOptions {
     }
 }
 
-/// Connections that a node has accepted at an address and not closed.
+/// Connections that the node has accepted at an address and not closed.
 fn established(address: Ipv4Addr, port: u16) -> usize {
-    let bytes = u32::from_le_bytes(address.octets());
-    let local = format!("{bytes:08X}:{port:04X}");
-    let table = fs::read_to_string("/proc/net/tcp").expect("it can be read");
-    let rows = table.lines().map(|row| row.split_whitespace());
-    let is_open = |mut row: std::str::SplitWhitespace<'_>| {
-        row.nth(1) == Some(&local) && row.nth(1) == Some("01")
-    };
-    rows.filter(|row| is_open(row.clone())).count()
+    process::established(SocketAddr::from((address, port)))
 }
 
 /// Works until it is over. Says how often it was answered; panics at the first error.

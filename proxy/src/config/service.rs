@@ -372,7 +372,12 @@ pub fn loops(service: &Service) -> bool {
         (Listen::Ip(listen), Whereabouts::Ip(node)) => listen == node,
         (Listen::Unix(listen), Whereabouts::Unix(node)) => listen == Path::new(&**node),
         // What ZooKeeper lists is not known yet; that it is not here, is.
-        (listen, Whereabouts::Zookeeper(Zookeeper { ensemble: places, .. }))
+        (
+            listen,
+            Whereabouts::Zookeeper(Zookeeper {
+                ensemble: places, ..
+            }),
+        )
         | (listen, Whereabouts::Seeds(places) | Whereabouts::List(places)) => {
             places.iter().any(|place| is_node(listen, place))
         }

@@ -19,6 +19,7 @@ pub mod resp;
 pub mod stage;
 pub mod transcript;
 pub mod wire;
+pub mod zookeeper;
 
 pub use cluster::RedisCluster;
 pub use duet::{Duet, Scene, Voice, compare_both, compare_redis};
@@ -33,3 +34,4 @@ pub use reply::{Fields, Reply};
 pub use resp::Resp;
 pub use stage::{Actor, Setup, Stage, compare, compare_with};
 pub use wire::{Target, Wire};
+pub use zookeeper::Zookeeper;

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -267,6 +267,21 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no free port between 12000 and 32000");
+}
+
+/// Connections that were accepted at an IPv4 address and not closed.
+pub fn established(address: SocketAddr) -> usize {
+    let IpAddr::V4(ip) = address.ip() else {
+        panic!("only IPv4 is looked for");
+    };
+    let bytes = u32::from_le_bytes(ip.octets());
+    let local = format!("{bytes:08X}:{:04X}", address.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("it can be read");
+    let rows = table.lines().map(|row| row.split_whitespace());
+    let is_open = |mut row: std::str::SplitWhitespace<'_>| {
+        row.nth(1) == Some(&local) && row.nth(1) == Some("01")
+    };
+    rows.filter(|row| is_open(row.clone())).count()
 }
 
 /// A command that runs as a user without privileges when we are root, as PostgreSQL demands.
