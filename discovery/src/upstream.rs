@@ -127,8 +127,8 @@ impl Upstream {
     /// `redis://host:port`, or with a socket's path, `redis://%2Fpath` or `redis:///?host=/path`;
     /// or either of them with `host:port,host:port`, all nodes of which one is the primary; or
     /// `redis+cluster://host:port,host:port` with some of a cluster's nodes; or
-    /// `postgres+zk://host:port,host:port/path?format=patroni`, or `redis+zk://` with another of the
-    /// formats, for what ZooKeeper lists.
+    /// `postgres+zk://host:port,host:port/path?format=patroni`, or `redis+zk://` with another of
+    /// the formats, for what ZooKeeper lists.
     pub fn parse(url: &str) -> Result<Self, UpstreamError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             // What stands before "@" may be a password, and must not get into a message.

@@ -99,7 +99,7 @@ impl ZookeeperError {
             }
             Self::Endpoint(_) => "only members of format=serverset have several endpoints",
             Self::Empty(_) | Self::Parameter(_) => {
-                "only \"format\", \"auth_file\" and, for serverset, \"endpoint\" have a meaning here"
+                "only \"format\", \"auth_file\" and, for serverset, \"endpoint\" mean something"
             }
             Self::Path(_) | Self::PathMissing => {
                 "write \"postgres+zk://host:2181,host:2181/service/main?format=patroni\""

@@ -1,9 +1,9 @@
 //! The connection to ZooKeeper: reads what a format needs, and reads it again whenever it changes.
 //!
 //! Watches are of the kind that fires once and are set anew by each reading, because the library
-//! loses the others when it reconnects. A session that has expired cannot be mended, so sessions are
-//! begun for ever. Invariants: what comes out was read whole; trouble is said once until something
-//! has been read.
+//! loses the others when it reconnects. A session that has expired cannot be mended, so sessions
+//! are begun for ever. Invariants: what comes out was read whole; trouble is said once until
+//! something has been read.
 
 use std::time::{Duration, Instant};
 

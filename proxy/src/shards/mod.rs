@@ -340,8 +340,8 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
     services
 }
 
-/// Whether its nodes are to be asked who of them takes writes. What ZooKeeper says of that is a hint
-/// that may be late, and for most formats nothing.
+/// Whether its nodes are to be asked who of them takes writes. What ZooKeeper says of that is a
+/// hint that may be late, and for most formats nothing.
 fn wants_primary(service: &Service) -> bool {
     let is_postgres = service.upstream.protocol == manifold_discovery::Protocol::Postgres;
     match service.upstream.whereabouts {
