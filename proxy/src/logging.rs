@@ -58,12 +58,14 @@ impl Logging {
 
 /// What is let through.
 fn targets(log: Log) -> Targets {
-    match log {
+    let targets = match log {
         Log::Error => Targets::new().with_default(LevelFilter::ERROR),
         Log::Warn => Targets::new()
             .with_default(LevelFilter::WARN)
             .with_target(SERVING, LevelFilter::INFO),
         Log::Info => Targets::new().with_default(LevelFilter::INFO),
-        Log::Debug => Targets::new().with_default(LevelFilter::DEBUG),
-    }
+        Log::Debug => return Targets::new().with_default(LevelFilter::DEBUG),
+    };
+    // It tells of each attempt to connect. What that comes to is said once, and not by it.
+    targets.with_target("zookeeper_client", LevelFilter::OFF)
 }

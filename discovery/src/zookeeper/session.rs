@@ -1,10 +1,12 @@
 //! The connection to ZooKeeper: reads what a format needs, and reads it again whenever it changes.
 //!
 //! Watches are of the kind that fires once and are set anew by each reading, because the library
-//! loses the others when it reconnects. A session that has expired cannot be mended, so sessions
-//! are begun for ever. Invariants: what comes out was read whole; trouble is said once until
-//! something has been read.
+//! loses the others when it reconnects. A connection that is lost ends its session here: the
+//! library would reconnect after pauses that double without end, and an expired session cannot be
+//! mended, so new ones are begun for ever. Invariants: what comes out was read whole; trouble is
+//! said once until something has been read.
 
+use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -59,8 +61,8 @@ pub struct Session {
     listed: Zookeeper,
     told: Told,
     seen: mpsc::Sender<Seen>,
-    /// It has been said that nothing can be read.
-    is_troubled: bool,
+    /// The kind of trouble that has been said, until something has been read.
+    troubled: Option<Discriminant<SourceError>>,
     retry: Duration,
 }
 
@@ -77,7 +79,7 @@ impl Session {
             listed,
             told,
             seen,
-            is_troubled: false,
+            troubled: None,
             retry: RETRY_MIN,
         }
     }
@@ -132,13 +134,13 @@ impl Session {
             match read {
                 Ok(view) => {
                     watches = reading.watches;
-                    self.is_troubled = false;
+                    self.troubled = None;
                     self.retry = RETRY_MIN;
                     self.say(Seen::View(view)).await?;
                 }
                 Err((path, error)) => {
                     self.fail(self.wrong(path, &error)).await?;
-                    if client.state().is_terminated() {
+                    if !matches!(error, Error::NoNode | Error::NoAuth) {
                         return Ok(());
                     }
                     pause = RETRY_MAX.min(self.retry);
@@ -158,7 +160,7 @@ impl Session {
         }
     }
 
-    /// The session is in another state. Answers whether it has ended.
+    /// The session is in another state. Answers whether it is over.
     async fn hear(&mut self, state: SessionState) -> Result<bool, Unheard> {
         let why = match state {
             SessionState::SyncConnected | SessionState::ConnectedReadOnly => return Ok(false),
@@ -168,12 +170,14 @@ impl Session {
             _ => "the session has ended",
         };
         self.fail(self.lost(why.to_owned())).await?;
-        Ok(state.is_terminated())
+        Ok(true)
     }
 
-    /// Says that nothing can be read, unless it has been said.
+    /// Says that nothing can be read, unless that has been said. Words differ from one attempt to
+    /// the next, so only another kind of trouble is news.
     async fn fail(&mut self, error: SourceError) -> Result<(), Unheard> {
-        match std::mem::replace(&mut self.is_troubled, true) {
+        let kind = Some(discriminant(&error));
+        match std::mem::replace(&mut self.troubled, kind) == kind {
             true => self.check(),
             false => self.say(Seen::Trouble(error)).await,
         }
