@@ -234,6 +234,23 @@ fn parse_places(
     places.collect()
 }
 
+impl std::fmt::Display for Upstream {
+    /// As an operator would write it, but for secrets' places.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kept_by = match self.whereabouts {
+            Whereabouts::Seeds(_) => "+cluster",
+            Whereabouts::Zookeeper(_) => "+zk",
+            _ => "",
+        };
+        write!(
+            f,
+            "{}{kept_by}://{}",
+            self.protocol.scheme(),
+            self.whereabouts
+        )
+    }
+}
+
 impl std::fmt::Display for Whereabouts {
     /// As an operator would write it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

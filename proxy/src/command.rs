@@ -132,11 +132,10 @@ fn summary(config: &Config) -> String {
             .map(|listen| listen.value.to_string())
             .collect();
         lines.push(format!(
-            "service {:?}: {} -> {}://{}, at most {} connections",
+            "service {:?}: {} -> {}, at most {} connections",
             service.name,
             listen.join(", "),
-            service.upstream.protocol.scheme(),
-            service.upstream.whereabouts,
+            service.upstream,
             service.connections_max,
         ));
     }

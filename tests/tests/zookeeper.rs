@@ -3,6 +3,7 @@
 //!
 //! Each node knows its own name, which clients ask for to see where they have got.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use manifold_tests::harness::process::{established, wait_for};
 use manifold_tests::harness::proxy::Proxy;
 use manifold_tests::harness::{
-    Driver, Login, Node, NodeOptions, ProxyOptions, RedisNode, Wire, Zookeeper,
+    Driver, Folder, Login, Node, NodeOptions, ProxyOptions, RedisNode, Wire, Zookeeper,
 };
 
 /// By when what is new has to lead to the new leader, while clients keep all cores busy.
@@ -229,6 +230,24 @@ fn leads_to_a_redis() {
     let proxy = Proxy::start_before(&upstream, &options(Driver::Epoll));
     let mut client = manifold_tests::harness::Resp::open(proxy.address()).expect("it accepts");
     client.expect("PING", "+PONG\r\n");
+}
+
+#[test]
+fn reads_with_a_secret_what_is_for_few() {
+    let node = node("n0");
+    let zookeeper = Zookeeper::start();
+    zookeeper.put_secret("/few", &node.address().to_string(), "app:secret");
+    let folder = Folder::new("secret");
+    let file = folder.join("zk.txt");
+    fs::write(&file, "app:secret\n").expect("ours to write");
+    let upstream = url(&zookeeper, "/few", "data");
+    let secret = format!("{upstream}&auth_file={}", file.display());
+    let proxy = Proxy::start_before(&secret, &options(Driver::Epoll));
+    assert_eq!(whoami(&proxy), "n0");
+    let proxy = Proxy::start_before(&upstream, &options(Driver::Epoll));
+    let refused = Wire::login(&proxy.target(), &Login::new("postgres", "postgres"));
+    assert!(refused.is_err(), "nobody can be reached");
+    assert!(proxy.log().contains("not allowed"), "{}", proxy.log());
 }
 
 #[test]

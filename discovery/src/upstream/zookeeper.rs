@@ -232,6 +232,8 @@ mod tests {
             (Format::Patroni, 5432)
         );
         assert_eq!(&*parsed.path, "/service/main");
+        let url = "redis+zk://zk:1/a?format=data";
+        assert_eq!(Upstream::parse(url).unwrap().to_string(), url);
         let url = "redis+zk://zk/a/b/?format=serverset&endpoint=tls&auth_file=/etc/x%20y";
         let parsed = parse(url).unwrap();
         assert_eq!(

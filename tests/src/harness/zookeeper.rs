@@ -98,6 +98,18 @@ impl Zookeeper {
         self.run(async |client| write(client, path, data).await);
     }
 
+    /// Makes a znode that only who says this, `user:password`, may read.
+    pub fn put_secret(&self, path: &str, data: &str, secret: &str) {
+        self.run(async |client| {
+            client.auth("digest", secret.as_bytes()).await?;
+            let options = CreateMode::Persistent.with_acls(Acls::creator_all());
+            client
+                .create(path, data.as_bytes(), &options)
+                .await
+                .map(drop)
+        });
+    }
+
     /// Removes a znode, if it is there.
     pub fn remove(&self, path: &str) {
         self.run(async |client| erase(client, path).await);
