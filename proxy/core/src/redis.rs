@@ -69,6 +69,14 @@ pub(crate) struct Node {
     pub failures: u32,
     /// When the failing began.
     pub failing_since: Option<Instant>,
+    /// What was missing when one failed last.
+    pub missing: Box<str>,
+    /// Some upstream has been ready since the start.
+    pub was_reached: bool,
+    /// When it was reached again.
+    pub reached_at: Instant,
+    /// The operator knows that somebody may not ask for its role.
+    pub has_refused_role: bool,
     /// Before this, none is made.
     pub retry_at: Instant,
     /// Its writes are paused until then.
@@ -96,6 +104,10 @@ impl Node {
             lock: None,
             failures: 0,
             failing_since: None,
+            missing: "".into(),
+            was_reached: false,
+            reached_at: Instant(0),
+            has_refused_role: false,
             retry_at: Instant(0),
             paused_until: Instant(0),
             is_wanting: false,
@@ -310,8 +322,6 @@ impl Redis {
 
     /// Who has waited for too long is told so.
     fn end_long_waits(&mut self, reach: &mut Reach<'_>) {
-        let limit = reach.limits.queue_wait_max;
-        let now = reach.now;
         let wanting = self.pools.iter().filter(|(_, pool)| pool.is_wanting());
         let queued = wanting.flat_map(|(_, pool)| pool.queued());
         let nodes = self.nodes.iter().filter_map(|node| node.cluster.as_ref());
@@ -319,11 +329,13 @@ impl Redis {
         let waiting: Vec<_> = queued
             .chain(lost)
             .filter_map(|id| Some((id, self.clients.get(id)?)))
-            .filter(|(_, client)| client.waiting != Waiting::No && now - client.since >= limit)
-            .map(|(id, client)| (id, client.pool, client.service, client.waiting))
+            .filter(|(_, client)| client.waiting != Waiting::No)
+            .filter_map(|(id, client)| {
+                let text = self.too_long(reach, client.service, client.since)?;
+                Some((id, client.pool, client.waiting, text))
+            })
             .collect();
-        for (id, pool, service, waiting) in waiting {
-            let text = errors::waited_too_long(&reach.service(service).name, limit);
+        for (id, pool, waiting, text) in waiting {
             if waiting == Waiting::Move {
                 self.refuse_move(reach, id, &text);
                 continue;

@@ -77,6 +77,21 @@ pub(crate) fn waited_too_long(service: &str, time: Duration) -> Vec<u8> {
     ))
 }
 
+/// There was no node for it for too long.
+pub(crate) fn held_too_long(
+    service: &str,
+    missing: &str,
+    since: Duration,
+    limit: Duration,
+) -> Vec<u8> {
+    error(&format!(
+        "service \"{service}\": no node could take the command for {} s (hold_max is {} s): \
+         {missing}; it has not been executed",
+        since.as_secs(),
+        limit.as_secs()
+    ))
+}
+
 /// Administrative commands are not let through.
 pub(crate) fn denied(service: &str, command: &str) -> Vec<u8> {
     error(&format!(

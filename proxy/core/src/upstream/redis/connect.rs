@@ -27,11 +27,14 @@ const RETRY_NANOS: u64 = 50_000_000;
 /// The longest pause.
 const RETRY_NANOS_MAX: u64 = 2_000_000_000;
 
+/// The longest pause where another node may take over at any moment.
+const FAILOVER_RETRY_NANOS_MAX: u64 = 100_000_000;
+
 impl Redis {
     /// Opens an upstream for a pool, if there is a permit for it and the node is not resting.
     pub(crate) fn open(&mut self, reach: &mut Reach<'_>, pool: PoolId, post: Post) -> bool {
         let service = self.pools[pool].key.service;
-        if reach.now < self.nodes[service.index()].retry_at {
+        if reach.now < self.nodes[service.index()].retry_at || self.is_leaderless(reach, service) {
             return false;
         }
         let payer = self.payer(service);
@@ -132,6 +135,7 @@ impl Redis {
             // Not CLIENT ID, which not every user may ask.
             self.ask(reach, id, Own::Id, &[b"HELLO"]);
         }
+        self.ask_for_role(reach, id);
         self.ask(reach, id, Own::Name, &[b"CLIENT", b"SETNAME", NAME]);
         self.ask(reach, id, Own::Ready, &[b"PING"]);
         self.ask_for_abilities(reach, id);
@@ -170,6 +174,7 @@ impl Redis {
             Own::Select if self.upstreams[id].has_selected => {}
             Own::Login | Own::Select if is_error => self.handle_refusal(reach, id, reply),
             Own::Login | Own::Select => {}
+            Own::Role => self.handle_role(reach, id, reply),
             Own::Name => {
                 let upstream = &mut self.upstreams[id];
                 upstream.is_named = !is_error;
@@ -238,7 +243,11 @@ impl Redis {
         let (pool, service, upstream_post) = (upstream.pool, upstream.service, upstream.post);
         let node = &mut self.nodes[service.index()];
         node.failures = 0;
-        node.failing_since = None;
+        if node.failing_since.take().is_some() {
+            // What was waited for a node does not count for those who wait for an upstream.
+            node.reached_at = reach.now;
+        }
+        node.was_reached = true;
         node.retry_at = Instant(0);
         if upstream_post == Post::Hub {
             self.handle_hub_ready(reach, pool);
@@ -299,16 +308,27 @@ impl Redis {
 
     /// A connection to the node could not be had. The next attempt waits, longer each time.
     pub(crate) fn back_off(&mut self, reach: &mut Reach<'_>, service: ServiceId, why: &str) {
+        let wants_primary = reach.service(service).wants_primary;
         let node = &mut self.nodes[service.index()];
         if node.retry_at > reach.now {
             return;
         }
-        let pause = (RETRY_NANOS << node.failures.min(6)).min(RETRY_NANOS_MAX);
+        let tried = node.failures as usize + 1;
+        let has_others = wants_primary && !tried.is_multiple_of(node.whereabouts.count().max(1));
+        let longest = match wants_primary {
+            true => FAILOVER_RETRY_NANOS_MAX,
+            false => RETRY_NANOS_MAX,
+        };
+        let pause = (RETRY_NANOS << node.failures.min(6)).min(longest);
         // Between half of it and all of it, so that shards and hosts do not come all at once.
         let jitter = foldhash_of(reach.seed, reach.now.0) % (pause / 2);
-        node.retry_at = Instant(reach.now.0 + pause / 2 + jitter);
+        node.retry_at = match has_others {
+            true => reach.now,
+            false => Instant(reach.now.0 + pause / 2 + jitter),
+        };
         let is_first = node.failures == 0;
         node.failing_since.get_or_insert(reach.now);
+        node.missing = why.into();
         node.failures = node.failures.saturating_add(1);
         self.doubt(reach, service);
         let node = &self.nodes[service.index()];

@@ -48,7 +48,7 @@ impl Redis {
             self.nodes[service.index()].is_asked_on = None;
         }
         self.lose_map_question(service, id);
-        if is_new {
+        if is_new && self.is_tried_now(reach, &upstream) {
             self.back_off(reach, service, why);
         }
         let mut resends = Vec::new();
@@ -173,12 +173,13 @@ impl Redis {
 
     /// Requests that could not be sent again for too long are given up.
     pub(crate) fn end_long_resends(&mut self, reach: &mut Reach<'_>) {
-        let limit = reach.limits.queue_wait_max;
         for index in 0..self.nodes.len() {
             let since = self.nodes[index].failing_since;
-            if since.is_none_or(|since| reach.now - since < limit) {
+            let service = reach.services[index].id;
+            let text = since.and_then(|since| self.too_long(reach, service, since));
+            let Some(text) = text else {
                 continue;
-            }
+            };
             let mut given_up = Vec::new();
             for (_, pool) in self.pools.iter_mut() {
                 if pool.key.service.index() == index {
@@ -186,7 +187,6 @@ impl Redis {
                     given_up.extend(lanes.flat_map(|pipes| pipes.resends.drain(..)));
                 }
             }
-            let text = errors::waited_too_long(&reach.services[index].name, limit);
             for resend in given_up {
                 self.give_up(reach, &resend, &text);
             }

@@ -4,7 +4,7 @@
 //! `connect` (until it is ready), `replies` (what comes back), `lease` (when it is one client's
 //! alone), `hub` (what it is subscribed to for many), `count` (how many listen), `failure` (who is
 //! retried when it is lost), `heavy` (what is answered at length), `refusal` (who asks again, as
-//! the node was not ready), `room` (who gives way to others), `cluster` (which node has which slot)
+//! the node was not ready), `role` (only a primary will do), `room` (who gives way to others), `cluster` (which node has which slot)
 //! and `resettle` (channels that go to another node). Invariant: every request sent has exactly one
 //! expectation in the pipe, in order, until its last reply came back.
 
@@ -20,6 +20,7 @@ pub mod pool;
 pub mod refusal;
 pub mod replies;
 pub mod resettle;
+pub mod role;
 pub mod room;
 pub mod whereabouts;
 
@@ -151,6 +152,8 @@ pub enum Own {
     Select,
     /// SELECT before a login, which need not succeed: some users may not do it themselves.
     SelectEarly,
+    /// ROLE, as part of a greeting where only a primary will do.
+    Role,
     /// CLIENT SETNAME, which need not succeed.
     Name,
     /// The table of commands.

@@ -8,12 +8,13 @@ use crate::ids::UpstreamId;
 use crate::reach::Reach;
 use crate::redis::Redis;
 use crate::upstream::redis::pool::{Post, Resend};
-use crate::upstream::redis::{Effect, Expectation, Own, State, Whose};
+use crate::upstream::redis::{Effect, Expectation, Own, State, Upstream, Whose};
 
 impl Redis {
     /// Whether a reply says that its request has not been looked at, and may be sent again.
     pub(crate) fn is_worth_another_try(
         &self,
+        reach: &Reach<'_>,
         id: UpstreamId,
         head: &Expectation,
         reply: &[u8],
@@ -31,13 +32,23 @@ impl Redis {
             route.is_some_and(|route| route.count == 1)
         };
         let upstream = &self.upstreams[id];
-        let is_shared = matches!(upstream.post, Post::Lane(_)) && !upstream.is_retiring;
-        is_loading(reply) && is_one && is_shared && is_alone()
+        let is_lane = matches!(upstream.post, Post::Lane(_));
+        let may_wait = is_loading(reply) && !upstream.is_retiring
+            || is_demoted(reply) && reach.service(upstream.service).wants_primary;
+        may_wait && is_one && is_lane && is_alone()
+    }
+
+    /// What follows from a refusal for the upstream, whoever was refused.
+    pub(crate) fn note_refusal(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
+        let wants_primary = |it: &Upstream| reach.service(it.service).wants_primary;
+        if is_demoted(reply) && self.upstreams.get(id).is_some_and(wants_primary) {
+            self.leave_demoted(reach, id);
+        }
     }
 
     /// The request at the head of a pipe is sent again when the node is ready: the upstream takes
     /// nothing until it says so, and is lost if it does not.
-    pub(crate) fn ask_later(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+    pub(crate) fn ask_later(&mut self, reach: &mut Reach<'_>, id: UpstreamId, reply: &[u8]) {
         let upstream = &mut self.upstreams[id];
         let head = upstream.pipe.pop_front();
         let head = head.expect("a reply has an expectation until its end");
@@ -55,7 +66,8 @@ impl Redis {
             unreachable!("what is sent again is a client's, and on a lane");
         };
         let pool = upstream.pool;
-        if upstream.state == State::Ready {
+        // Who has been demoted will not be ready.
+        if upstream.state == State::Ready && is_loading(reply) {
             self.begin_greeting(reach, id);
             self.ask(reach, id, Own::Ready, &[b"PING"]);
         }
@@ -77,12 +89,18 @@ impl Redis {
             .resends
             .push_back(again);
         self.list_pool(pool);
+        self.end_if_drained(reach, id);
     }
 }
 
 /// Whether a node says that it has not loaded its data yet.
 pub(crate) fn is_loading(reply: &[u8]) -> bool {
     reply.starts_with(b"-LOADING")
+}
+
+/// Whether a node says that it is a replica, or one that has lost its primary.
+fn is_demoted(reply: &[u8]) -> bool {
+    reply.starts_with(b"-READONLY") || reply.starts_with(b"-MASTERDOWN")
 }
 
 #[cfg(test)]

@@ -179,13 +179,15 @@ impl Redis {
                 {
                     session.publishing = None;
                 }
-                if self.is_worth_another_try(id, &head, reply) {
-                    return self.ask_later(reach, id);
+                if self.is_worth_another_try(reach, id, &head, reply) {
+                    self.ask_later(reach, id, reply);
+                    return self.note_refusal(reach, id, reply);
                 }
                 if !is_mute {
                     self.deliver(reach, client, number, reply);
                 }
                 self.end_reply(reach, id, outcome(reply));
+                self.note_refusal(reach, id, reply);
             }
             Whose::Nobody => self.end_reply(reach, id, outcome(reply)),
         }

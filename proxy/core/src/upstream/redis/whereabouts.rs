@@ -41,11 +41,23 @@ impl Redis {
     ) {
         reach.connections[service.index()].is_resolving = false;
         let is_known = matches!(lead, Lead::Among(_));
+        let is_nobody = lead == Lead::Nobody;
         let node = &mut self.nodes[service.index()];
+        let before = node.whereabouts.next(0);
         node.whereabouts.take(lead);
+        if is_known && before != node.whereabouts.next(0) {
+            // What failed there says nothing of who leads now.
+            node.retry_at = reach.now;
+            self.list_pools_of(service);
+        }
+        let node = &mut self.nodes[service.index()];
+        let is_leaderless = is_nobody && reach.service(service).wants_primary;
         for id in core::mem::take(&mut node.unresolved) {
             match self.upstreams.get(id) {
                 Some(_) if is_known => self.lead(reach, id),
+                Some(_) if is_leaderless => {
+                    self.handle_upstream_down(reach, id, "nobody leads");
+                }
                 Some(_) => self.handle_upstream_down(reach, id, "its name has no address"),
                 None => {}
             }
@@ -80,7 +92,7 @@ impl Redis {
         }
     }
 
-    fn leave_one(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
+    pub(crate) fn leave_one(&mut self, reach: &mut Reach<'_>, id: UpstreamId) {
         let upstream = &mut self.upstreams[id];
         upstream.is_outdated = true;
         let pool = upstream.pool;
