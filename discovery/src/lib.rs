@@ -11,6 +11,7 @@ mod dns;
 mod list;
 mod named;
 mod resolver;
+mod sentinel;
 mod source;
 mod table;
 mod upstream;
@@ -19,5 +20,5 @@ mod zookeeper;
 pub use source::{Follower, Lead, News, Node, Place, Role, Snapshot, SourceError};
 pub use table::follow;
 pub use upstream::{
-    Format, Protocol, Upstream, UpstreamError, Whereabouts, Zookeeper, ZookeeperError,
+    Format, Protocol, Sentinel, Upstream, UpstreamError, Whereabouts, Zookeeper, ZookeeperError,
 };

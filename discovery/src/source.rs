@@ -187,6 +187,20 @@ pub enum SourceError {
         /// Where it is.
         path: Box<str>,
     },
+    /// No Sentinel can be asked.
+    #[error("no Sentinel of {name:?} can be asked: {why}")]
+    NoSentinel {
+        /// What they call the primary.
+        name: Box<str>,
+        /// What went wrong with each.
+        why: Box<str>,
+    },
+    /// None of the Sentinels that can be asked knows the name.
+    #[error("no Sentinel knows a primary called {name:?}")]
+    UnknownPrimary {
+        /// What they do not know.
+        name: Box<str>,
+    },
     /// This host's own resolver cannot be set up.
     #[error("the resolver cannot be set up: {why}")]
     Resolver {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::list::List;
 use crate::named::Named;
+use crate::sentinel::Sentinels;
 use crate::source::{Follower, Place, Source, channel};
 use crate::upstream::Whereabouts;
 use crate::zookeeper::Registry;
@@ -21,6 +22,7 @@ pub fn follow(whereabouts: &Whereabouts, nameservers: &[SocketAddr]) -> Option<F
         Whereabouts::Zookeeper(listed) => Some(begin.named(Registry {
             listed: listed.clone(),
         })),
+        Whereabouts::Sentinel(sentinel) => Some(begin.named(Sentinels::new(sentinel, nameservers))),
     }
 }
 

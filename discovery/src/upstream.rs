@@ -3,10 +3,12 @@
 //! Pure parsing; looks nothing up. Invariant: an [`Upstream`] carries no user, no password and no
 //! database, because those are the client's.
 
+mod sentinel;
 mod zookeeper;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use sentinel::Sentinel;
 pub use zookeeper::{Format, Zookeeper, ZookeeperError};
 
 use crate::source::Place;
@@ -58,6 +60,8 @@ pub enum Whereabouts {
     Seeds(Box<[Place]>),
     /// All nodes of a service, one of them the primary: which one, they say themselves.
     List(Box<[Place]>),
+    /// Sentinels, which know who the primary is.
+    Sentinel(Box<Sentinel>),
     /// The path of a unix socket. Needs no look-up.
     Unix(Box<str>),
     /// Nodes that are listed in ZooKeeper.
@@ -91,6 +95,18 @@ pub enum UpstreamError {
     /// A scheme that names no protocol.
     #[error("{0:?} is not a protocol that can be proxied")]
     Scheme(Box<str>),
+    /// Sentinels without a name of what they watch.
+    #[error("the URL does not say what the Sentinels call the primary")]
+    SentinelName,
+    /// A name that no Sentinel takes.
+    #[error("{0:?} is not what Sentinels call a primary")]
+    SentinelNameOdd(Box<str>),
+    /// A parameter that means nothing to Sentinels.
+    #[error("the URL parameter {0:?} is not known")]
+    SentinelParameter(Box<str>),
+    /// The credentials of Sentinels.
+    #[error("the URL has the Sentinels' user or password, which no URL may have")]
+    SentinelUser,
     /// No `://`.
     #[error("{0:?} is not a URL")]
     SchemeMissing(Box<str>),
@@ -111,6 +127,12 @@ impl UpstreamError {
             Self::Parameter(_) => "only \"host\" and \"port\" have a meaning here",
             Self::Port(_) => "a port is a number from 1 to 65535",
             Self::Encoding(_) => "write \"%25\" for a percent sign",
+            Self::SentinelName | Self::SentinelNameOdd(_) => {
+                "write \"redis+sentinel://host:port,host:port/mymaster\""
+            }
+            Self::SentinelParameter(_) | Self::SentinelUser => {
+                "\"?auth_file=/path\" names a file with \"user:password\" or \":password\""
+            }
             Self::ListSocket(_) => "write \"host:port,host:port\"",
             Self::Zookeeper(error) => error.hint(),
             Self::Host(_) | Self::HostMissing | Self::Scheme(_) | Self::SchemeMissing(_) => {
@@ -127,6 +149,7 @@ impl Upstream {
     /// `redis://host:port`, or with a socket's path, `redis://%2Fpath` or `redis:///?host=/path`;
     /// or either of them with `host:port,host:port`, all nodes of which one is the primary; or
     /// `redis+cluster://host:port,host:port` with some of a cluster's nodes; or
+    /// `redis+sentinel://host:port,host:port/name` with some of the Sentinels; or
     /// `postgres+zk://host:port,host:port/path?format=patroni`, or `redis+zk://` with another of
     /// the formats, for what ZooKeeper lists.
     pub fn parse(url: &str) -> Result<Self, UpstreamError> {
@@ -137,13 +160,24 @@ impl Upstream {
         };
         let protocol = match scheme {
             "postgres" | "postgresql" | POSTGRES_ZK => Protocol::Postgres,
-            "redis" | CLUSTER | REDIS_ZK => Protocol::Redis,
+            "redis" | CLUSTER | sentinel::SCHEME | REDIS_ZK => Protocol::Redis,
             _ => return Err(UpstreamError::Scheme(scheme.into())),
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         if authority.contains('@') {
-            return Err(UpstreamError::User);
+            return Err(match scheme {
+                sentinel::SCHEME => UpstreamError::SentinelUser,
+                _ => UpstreamError::User,
+            });
+        }
+        if scheme == sentinel::SCHEME {
+            let sentinel = Sentinel::parse(authority, path, query)?;
+            let whereabouts = Whereabouts::Sentinel(Box::new(sentinel));
+            return Ok(Self {
+                protocol,
+                whereabouts,
+            });
         }
         if [POSTGRES_ZK, REDIS_ZK].contains(&scheme) {
             let listed = Zookeeper::parse(protocol, authority, path, query)?;
@@ -157,7 +191,7 @@ impl Upstream {
             return Err(UpstreamError::Database(path.into()));
         }
         if scheme == CLUSTER {
-            let seeds = parse_places(protocol, authority, query)?;
+            let seeds = parse_places(protocol, protocol.port_default(), authority, query)?;
             let whereabouts = Whereabouts::Seeds(seeds);
             return Ok(Self {
                 protocol,
@@ -165,7 +199,7 @@ impl Upstream {
             });
         }
         if authority.contains(',') {
-            let places = parse_places(protocol, authority, query)?;
+            let places = parse_places(protocol, protocol.port_default(), authority, query)?;
             let whereabouts = Whereabouts::List(places);
             return Ok(Self {
                 protocol,
@@ -186,7 +220,9 @@ impl Upstream {
     pub fn parse_place(protocol: Protocol, text: &str) -> Result<Self, UpstreamError> {
         if let Some((scheme, _)) = text.split_once("://") {
             let upstream = Self::parse(text)?;
-            return match upstream.protocol == protocol && scheme != CLUSTER {
+            return match upstream.protocol == protocol
+                && ![CLUSTER, sentinel::SCHEME].contains(&scheme)
+            {
                 true => Ok(upstream),
                 false => Err(UpstreamError::Scheme(scheme.into())),
             };
@@ -216,6 +252,7 @@ const REDIS_ZK: &str = "redis+zk";
 /// Reads `host:port,host:port`, to which no parameter applies.
 fn parse_places(
     protocol: Protocol,
+    port: u16,
     authority: &str,
     query: &str,
 ) -> Result<Box<[Place]>, UpstreamError> {
@@ -223,7 +260,10 @@ fn parse_places(
         return Err(UpstreamError::Parameter(name.into()));
     }
     let places = authority.split(',').map(|text| {
-        let mut written = Written::default();
+        let mut written = Written {
+            port: Some(port),
+            ..Written::default()
+        };
         written.read_authority(text)?;
         match written.settle(protocol)? {
             Whereabouts::Ip(address) => Ok(Place::Ip(address)),
@@ -264,6 +304,7 @@ impl std::fmt::Display for Whereabouts {
                 }
                 Ok(())
             }
+            Self::Sentinel(sentinel) => sentinel.fmt(f),
             Self::Unix(path) => write!(f, "unix:{path}"),
             Self::Zookeeper(listed) => write!(f, "{listed}"),
         }

@@ -381,6 +381,9 @@ pub fn loops(service: &Service) -> bool {
         | (listen, Whereabouts::Seeds(places) | Whereabouts::List(places)) => {
             places.iter().any(|place| is_node(listen, place))
         }
+        (listen, Whereabouts::Sentinel(sentinel)) => {
+            sentinel.places.iter().any(|place| is_node(listen, place))
+        }
         _ => false,
     };
     service

@@ -69,11 +69,12 @@ pub(crate) fn too_big(service: &str, limit: usize) -> Vec<u8> {
 }
 
 /// It waited for too long.
-pub(crate) fn waited_too_long(service: &str, time: Duration) -> Vec<u8> {
+pub(crate) fn waited_too_long(service: &str, time: Duration, missing: Option<&str>) -> Vec<u8> {
     error(&format!(
         "service \"{service}\": no connection to the node was to be had for {} s \
-         (queue_wait_max); it may be down, or connections_max too low",
-        time.as_secs()
+         (queue_wait_max); {}",
+        time.as_secs(),
+        missing.unwrap_or("it may be down, or connections_max too low")
     ))
 }
 

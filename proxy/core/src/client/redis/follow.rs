@@ -142,7 +142,7 @@ impl Redis {
             _ if is_late => {
                 let cluster = self.clients[front].service;
                 let name = &reach.service(cluster).name;
-                part.kept = errors::waited_too_long(name, reach.limits.queue_wait_max);
+                part.kept = errors::waited_too_long(name, reach.limits.queue_wait_max, None);
                 self.fail_part(reach, front, part);
             }
             Verdict::Ask(node) if part.tries <= HOPS_MAX => {

@@ -121,14 +121,17 @@ impl Redis {
         }
         let limit = reach.limits.queue_wait_max;
         let is_late = reach.now - since.max(node.reached_at) >= limit;
-        is_late.then(|| errors::waited_too_long(name, limit))
+        let missing = node.failing_since.map(|_| &*node.missing);
+        is_late.then(|| errors::waited_too_long(name, limit, missing))
     }
 
     /// Whether some upstream of a service takes requests.
     fn is_reached(&self, service: ServiceId) -> bool {
         let is_ready =
             |it: &Upstream| it.service == service && it.state == State::Ready && !it.is_outdated;
-        self.upstreams.iter().any(|(_, upstream)| is_ready(upstream))
+        self.upstreams
+            .iter()
+            .any(|(_, upstream)| is_ready(upstream))
     }
 }
 

@@ -58,7 +58,15 @@ impl Redis {
                 Some(_) if is_leaderless => {
                     self.handle_upstream_down(reach, id, "nobody leads");
                 }
-                Some(_) => self.handle_upstream_down(reach, id, "its name has no address"),
+                Some(_) => {
+                    let why = match &reach.service(service).target {
+                        Target::Name(name) if reach.service(service).wants_primary => {
+                            format!("nobody says where the primary of {name} is")
+                        }
+                        _ => "its name has no address".to_owned(),
+                    };
+                    self.handle_upstream_down(reach, id, &why);
+                }
                 None => {}
             }
         }
