@@ -15,7 +15,7 @@ use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 use crate::audience::Audience;
 use crate::auth::{Auth, Users};
 use crate::client::redis::permission::NOWHERE;
-use crate::event::{Address, Event, Failure, Operation, Peer, Socket};
+use crate::event::{Address, Event, Failure, Lead, Operation, Peer, Socket};
 use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
 use crate::limits::Limits;
 use crate::permits::Permits;
@@ -27,6 +27,7 @@ use crate::topology::{Protocol, Service, Target};
 /// One shard, its clients, and its connections to the node in the order in which they were opened.
 pub(crate) struct Stage {
     shard: Shard,
+    service: Service,
     now: Instant,
     clients: Vec<Side>,
     upstreams: Vec<Side>,
@@ -44,6 +45,10 @@ pub(crate) struct Stage {
     asked: usize,
     /// The node has not loaded its data.
     pub is_loading: bool,
+    /// Nodes that say that they are replicas.
+    pub replicas: Vec<u16>,
+    /// What all say instead of their roles, if they do not.
+    pub role_refused: &'static str,
     /// What it answers to CLIENT SETNAME.
     pub naming: &'static str,
     /// And to CLIENT INFO.
@@ -100,6 +105,34 @@ impl Stage {
         stage
     }
 
+    /// A shard that wants the primary among these ports.
+    pub fn before_nodes(ports: &[u16]) -> Self {
+        let mut stage = Self::of(Limits::default(), 4, &Shared::default(), false);
+        let mut service = stage.service.clone();
+        service.target = Target::Name("name".into());
+        service.wants_primary = true;
+        stage.begin(Limits::default(), service);
+        stage.lead(Lead::Among(ports.iter().copied().map(at).collect()));
+        stage
+    }
+
+    /// Somebody says who leads.
+    pub fn lead(&mut self, lead: Lead) {
+        let service = ServiceId(0);
+        self.handle(Event::Resolved { service, lead });
+    }
+
+    fn begin(&mut self, limits: Limits, service: Service) {
+        self.service = service.clone();
+        self.shard = Shard::new(Settings {
+            id: ShardId(0),
+            shards: 1,
+            seed: 5,
+            limits,
+            services: vec![service],
+        });
+    }
+
     fn of(limits: Limits, connections_max: u32, shared: &Shared, is_cluster: bool) -> Self {
         let announced = Some(SocketAddr::from(([127, 0, 0, 1], 6380)));
         let target = match is_cluster {
@@ -127,10 +160,11 @@ impl Stage {
             shards: 1,
             seed: 5,
             limits,
-            services: vec![service],
+            services: vec![service.clone()],
         });
         Self {
             shard,
+            service,
             now: Instant(1_000_000_000),
             clients: Vec::new(),
             upstreams: Vec::new(),
@@ -141,6 +175,8 @@ impl Stage {
             maps_asked: 0,
             asked: 0,
             is_loading: false,
+            replicas: Vec::new(),
+            role_refused: "",
             naming: "+OK",
             info: "-NOPERM".into(),
             threads: 1,
@@ -495,6 +531,11 @@ impl Stage {
             threads: format!("*2\r\n$10\r\nio-threads\r\n${length}\r\n{threads}\r\n"),
             naming: format!("{}\r\n", self.naming),
             info: format!("{}\r\n", self.info),
+            role: match (self.role_refused, self.replicas.contains(&upstream.port)) {
+                ("", true) => "*2\r\n$5\r\nslave\r\n:1\r\n",
+                ("", false) => "*2\r\n$6\r\nmaster\r\n:1\r\n",
+                (refused, _) => refused,
+            },
         };
         let (mut greeted, maps_asked) = greeting_of(upstream, &answers);
         self.maps_asked += maps_asked;
@@ -518,6 +559,7 @@ struct Answers {
     threads: String,
     naming: String,
     info: String,
+    role: &'static str,
 }
 
 /// Takes greetings and questions for permission out of what the node was asked, and answers them;
@@ -541,6 +583,7 @@ fn greeting_of(upstream: &mut Side, said: &Answers) -> (Vec<u8>, usize) {
                 said.info.as_bytes()
             }
             Some(b"CLIENT") => said.naming.as_bytes(),
+            Some(b"ROLE") => said.role.as_bytes(),
             Some(b"AUTH" | b"SELECT") => b"+OK\r\n",
             Some(b"COMMAND") => b"-ERR not here\r\n",
             Some(b"RESET") if upstream.is_hub => b"+RESET\r\n",
@@ -572,6 +615,11 @@ fn slots_of(map: &[(u16, u16)]) -> Vec<u8> {
         first = last + 1;
     }
     slots.into_bytes()
+}
+
+/// The address of a port.
+pub(crate) fn at(port: u16) -> Address {
+    Address::Ip(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 fn shown(bytes: &[u8]) -> String {

@@ -140,3 +140,86 @@ fn is_primary(reply: &[u8]) -> bool {
     let word = reply.splitn(4, |&byte| byte == b'\n').nth(2);
     reply.starts_with(b"*") && word == Some(b"master\r")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::event::Lead;
+    use crate::redis::stage::{Stage, at};
+
+    #[test]
+    fn goes_on_to_the_next_node_at_once_when_one_is_a_replica() {
+        let mut stage = Stage::before_nodes(&[7001, 7002]);
+        stage.replicas = vec![7001];
+        let client = stage.client();
+        stage.send(client, "INCR n");
+        stage.wait(1);
+        assert_eq!(stage.asked_at(7001), "");
+        assert_eq!(stage.asked_at(7002), "INCR n");
+        stage.say_at(7002, ":1");
+        assert_eq!(stage.heard(client), ":1");
+    }
+
+    #[test]
+    fn believes_a_node_that_does_not_let_somebody_ask() {
+        let mut stage = Stage::before_nodes(&[7001]);
+        stage.role_refused = "-NOPERM no\r\n";
+        let client = stage.client();
+        stage.send(client, "INCR n");
+        assert_eq!(stage.asked_at(7001), "INCR n");
+    }
+
+    #[test]
+    fn waits_while_nobody_leads() {
+        let mut stage = Stage::before_nodes(&[7001]);
+        let client = stage.client();
+        stage.send(client, "INCR n");
+        assert_eq!(stage.asked_at(7001), "INCR n");
+        stage.lead(Lead::Nobody);
+        stage.say_at(7001, ":1");
+        assert_eq!(stage.heard(client), ":1");
+        stage.send(client, "INCR n");
+        stage.wait(29_000);
+        assert_eq!(
+            (stage.heard(client), stage.asked_at(7001)),
+            Default::default()
+        );
+        stage.lead(Lead::Among(vec![at(7002)]));
+        stage.wait(1);
+        assert_eq!(stage.asked_at(7002), "INCR n");
+    }
+
+    #[test]
+    fn says_what_is_missing_after_hold_max() {
+        let mut stage = Stage::before_nodes(&[7001]);
+        let client = stage.client();
+        assert_eq!(stage.ask(client, "GET n"), "");
+        stage.say_at(7001, "$-1");
+        stage.heard(client);
+        stage.kill(7001);
+        stage.send(client, "INCR n");
+        stage.wait(29_000);
+        assert_eq!(stage.heard(client), "");
+        stage.wait(3_000);
+        let heard = stage.heard(client);
+        assert!(heard.contains("hold_max"), "{heard}");
+        assert!(heard.contains("nobody listens there"), "{heard}");
+    }
+
+    #[test]
+    fn asks_elsewhere_when_a_node_has_been_demoted() {
+        for refusal in ["READONLY no", "MASTERDOWN no"] {
+            let mut stage = Stage::before_nodes(&[7001, 7002]);
+            stage.replicas = vec![7002];
+            let client = stage.client();
+            stage.send(client, "INCR n");
+            assert_eq!(stage.asked_at(7001), "INCR n");
+            stage.replicas = vec![7001];
+            stage.refuse_at(7001, refusal);
+            stage.wait(300);
+            assert_eq!(stage.heard(client), "");
+            assert_eq!(stage.asked_at(7002), "INCR n");
+            stage.say_at(7002, ":1");
+            assert_eq!(stage.heard(client), ":1");
+        }
+    }
+}
