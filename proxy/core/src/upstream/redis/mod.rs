@@ -4,7 +4,8 @@
 //! `connect` (until it is ready), `replies` (what comes back), `lease` (when it is one client's
 //! alone), `hub` (what it is subscribed to for many), `count` (how many listen), `failure` (who is
 //! retried when it is lost), `heavy` (what is answered at length), `refusal` (who asks again, as
-//! the node was not ready), `role` (only a primary will do), `room` (who gives way to others), `cluster` (which node has which slot)
+//! the node was not ready), `role` (only a primary will do), `room` (who gives way to others),
+//! `cluster` (which node has which slot)
 //! and `resettle` (channels that go to another node). Invariant: every request sent has exactly one
 //! expectation in the pipe, in order, until its last reply came back.
 
