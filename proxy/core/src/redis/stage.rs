@@ -4,6 +4,8 @@
 //! else the proxy asks waits until the test says something. Bytes are shown with spaces for line
 //! ends. Knows no command.
 
+mod greeting;
+
 use core::net::SocketAddr;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,6 @@ use manifold_protocols::redis::resp::request::{Arguments, Finder, Found};
 
 use crate::audience::Audience;
 use crate::auth::{Auth, Users};
-use crate::client::redis::permission::NOWHERE;
 use crate::event::{Address, Event, Failure, Lead, Operation, Peer, Socket};
 use crate::ids::{ConnId, ListenerId, ServiceId, ShardId};
 use crate::limits::Limits;
@@ -23,6 +24,8 @@ use crate::roster::Roster;
 use crate::shard::{Settings, Shard};
 use crate::time::Instant;
 use crate::topology::{Protocol, Service, Target};
+
+use greeting::{Answers, greeting_of, slots_of};
 
 /// One shard, its clients, and its connections to the node in the order in which they were opened.
 pub(crate) struct Stage {
@@ -549,72 +552,6 @@ impl Stage {
             self.shard.handle_event(self.now, event);
         }
     }
-}
-
-/// What a node says at the beginning, and of itself.
-struct Answers {
-    /// To the end of a greeting.
-    ready: &'static [u8],
-    slots: Vec<u8>,
-    threads: String,
-    naming: String,
-    info: String,
-    role: &'static str,
-}
-
-/// Takes greetings and questions for permission out of what the node was asked, and answers them;
-/// and questions for the map, which are counted.
-fn greeting_of(upstream: &mut Side, said: &Answers) -> (Vec<u8>, usize) {
-    let mut answers = Vec::new();
-    let mut maps_asked = 0;
-    let mut at = 0;
-    while let Ok(Found::Whole { len, .. }) = upstream.finder.find(&upstream.got[at..], 1 << 20) {
-        let request = &upstream.got[at..at + len];
-        let name = Arguments::of(request).next();
-        let is_question = Arguments::of(request).any(|word| word == NOWHERE);
-        upstream.is_hub |= !is_question && name.is_some_and(|name| name.ends_with(b"subscribe"));
-        let is_end = upstream.is_greeting && name == Some(b"PING");
-        upstream.is_greeting = name == Some(b"CLIENT");
-        let answer: &[u8] = match name {
-            _ if is_question => b"+OK\r\n",
-            Some(b"PING") if is_end => said.ready,
-            Some(b"HELLO") => b"%2\r\n$2\r\nid\r\n:7\r\n$5\r\nproto\r\n:3\r\n",
-            Some(b"CLIENT") if Arguments::of(request).nth(1) == Some(b"INFO") => {
-                said.info.as_bytes()
-            }
-            Some(b"CLIENT") => said.naming.as_bytes(),
-            Some(b"ROLE") => said.role.as_bytes(),
-            Some(b"AUTH" | b"SELECT") => b"+OK\r\n",
-            Some(b"COMMAND") => b"-ERR not here\r\n",
-            Some(b"RESET") if upstream.is_hub => b"+RESET\r\n",
-            Some(b"CONFIG") => said.threads.as_bytes(),
-            Some(b"CLUSTER") => {
-                maps_asked += 1;
-                &said.slots
-            }
-            _ => b"",
-        };
-        if answer.is_empty() {
-            at += len;
-        } else {
-            upstream.got.drain(at..at + len);
-            answers.extend_from_slice(answer);
-        }
-    }
-    (answers, maps_asked)
-}
-
-/// What a node answers to CLUSTER SLOTS.
-fn slots_of(map: &[(u16, u16)]) -> Vec<u8> {
-    let mut slots = format!("*{}\r\n", map.len());
-    let mut first = 0;
-    for (last, port) in map {
-        let range = format!("*3\r\n:{first}\r\n:{last}\r\n");
-        let node = format!("*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$2\r\nid\r\n");
-        slots += &(range + &node);
-        first = last + 1;
-    }
-    slots.into_bytes()
 }
 
 /// The address of a port.
