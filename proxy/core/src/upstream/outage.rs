@@ -81,6 +81,7 @@ impl Shard {
         connections.failures = 0;
         connections.retry_at = Instant(0);
         connections.has_been_up = true;
+        connections.whereabouts.confirm();
         connections.trouble = None;
         let Some(since) = connections.failing_since.take() else {
             return;

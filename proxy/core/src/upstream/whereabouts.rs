@@ -41,17 +41,15 @@ impl Whereabouts {
         }
     }
 
-    /// Where to connect after so many attempts that failed: another address each time, so that a
-    /// dead one does not stand in the way.
-    pub fn next(&self, failures: u32) -> Option<Address> {
-        let count = self.addresses.len().max(1);
-        let next = self.addresses.get(failures as usize % count);
-        next.filter(|_| !self.is_nobody).cloned()
-    }
-
     /// Where to connect: where it was good last, until that fails.
     pub fn current(&self) -> Option<Address> {
-        self.next(self.current as u32)
+        let current = self.addresses.get(self.current);
+        current.filter(|_| !self.is_nobody).cloned()
+    }
+
+    /// An attempt has succeeded.
+    pub fn confirm(&mut self) {
+        self.rejected = 0;
     }
 
     /// An attempt at an address has failed. Says whether all of them have, since one was good or

@@ -243,6 +243,7 @@ impl Redis {
         let (pool, service, upstream_post) = (upstream.pool, upstream.service, upstream.post);
         let node = &mut self.nodes[service.index()];
         node.failures = 0;
+        node.whereabouts.confirm();
         if node.failing_since.take().is_some() {
             // What was waited for a node does not count for those who wait for an upstream.
             node.reached_at = reach.now;
@@ -313,8 +314,9 @@ impl Redis {
         if node.retry_at > reach.now {
             return;
         }
-        let tried = node.failures as usize + 1;
-        let has_others = wants_primary && !tried.is_multiple_of(node.whereabouts.count().max(1));
+        let current = node.whereabouts.current();
+        let is_round_over = node.whereabouts.reject(current.as_ref());
+        let has_others = wants_primary && !is_round_over;
         let longest = match wants_primary {
             true => FAILOVER_RETRY_NANOS_MAX,
             false => RETRY_NANOS_MAX,

@@ -67,9 +67,7 @@ impl Redis {
         let node = &self.nodes[upstream.service.index()];
         let service = reach.service(upstream.service);
         let is_plain = !service.wants_primary || matches!(service.target, Target::Address(_));
-        is_plain
-            || upstream.address.is_none()
-            || node.whereabouts.next(node.failures) == upstream.address
+        is_plain || upstream.address.is_none() || node.whereabouts.current() == upstream.address
     }
 
     /// A node has said that it is a replica: nothing more goes there.

@@ -20,7 +20,7 @@ impl Redis {
         let address = match &reach.service(service).target {
             _ if let Some(home) = self.address_of_home(reach, service) => Some(home),
             Target::Address(address) => Some(address.clone()),
-            Target::Name(_) => node.whereabouts.next(node.failures),
+            Target::Name(_) => node.whereabouts.current(),
         };
         self.upstreams[id].address.clone_from(&address);
         match address {
@@ -43,9 +43,9 @@ impl Redis {
         let is_known = matches!(lead, Lead::Among(_));
         let is_nobody = lead == Lead::Nobody;
         let node = &mut self.nodes[service.index()];
-        let before = node.whereabouts.next(0);
+        let before = node.whereabouts.current();
         node.whereabouts.take(lead);
-        if is_known && before != node.whereabouts.next(0) {
+        if is_known && before != node.whereabouts.current() {
             // What failed there says nothing of who leads now.
             node.retry_at = reach.now;
             self.list_pools_of(service);
