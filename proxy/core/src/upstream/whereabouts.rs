@@ -115,7 +115,7 @@ impl Shard {
         for id in core::mem::take(&mut connections.unresolved) {
             match self.upstreams.get(id) {
                 Some(_) if is_known => self.lead(id),
-                Some(_) => self.fail_upstream(id, "its name leads to no node"),
+                Some(_) => self.fail_upstream(id, "its name has no address"),
                 None => {}
             }
         }
