@@ -1,8 +1,8 @@
 //! Where the nodes of a service are: names in, addresses out.
 //!
 //! Plain values out: this crate knows nothing of shards, sessions or protocols beyond the scheme of
-//! a URL. Each kind of source is one file that implements [`Source`]: it follows what it knows for
-//! ever and says each change whole.
+//! a URL. Each kind of source is one file that implements `source::Source`: it follows what it
+//! knows for ever and says each change whole.
 //!
 //! Invariant: nothing here runs on a shard's thread.
 #![forbid(unsafe_code)]

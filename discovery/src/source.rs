@@ -114,7 +114,7 @@ pub struct Told {
 /// News that may wait to be heard.
 const NEWS_WAITING_MAX: usize = 16;
 
-/// The other end of [`Told`].
+/// Where it is heard what a source says, and said that it should look again.
 #[derive(Debug)]
 pub struct Follower {
     news: mpsc::Receiver<News>,
