@@ -160,18 +160,22 @@ impl Conns {
         })
     }
 
-    /// Takes back everything written from a position on, if the driver has been given nothing of
-    /// it. Says whether it has not.
-    pub fn take_back(&mut self, id: ConnId, from: u64) -> bool {
+    /// Whether the driver has been given nothing of what was written from a position on.
+    pub fn can_take_back(&self, id: ConnId, from: u64) -> bool {
+        let is_open = self
+            .table
+            .get(id)
+            .is_some_and(|conn| conn.ending == Ending::Open);
+        is_open && from >= self.given_total(id)
+    }
+
+    /// Takes back everything written from a position on, which the driver has not been given.
+    pub fn take_back(&mut self, id: ConnId, from: u64) {
+        assert!(self.can_take_back(id, from), "taken back once it was given");
         let given_total = self.given_total(id);
-        let Some(conn) = self.table.get_mut(id) else {
-            return false;
-        };
-        let is_ours = from >= given_total && conn.ending == Ending::Open;
-        if is_ours {
+        if let Some(conn) = self.table.get_mut(id) {
             conn.output.truncate((from - given_total) as usize);
         }
-        is_ours
     }
 
     /// Stops receiving, if it goes on.

@@ -127,9 +127,8 @@ impl Shard {
         let mut clients: Vec<ClientId> = Vec::new();
         let mut fates: Vec<(ClientId, Fate, Expectation)> = Vec::new();
         for (index, mut one) in upstream.pipe.drain(..).enumerate() {
-            if !end.is_cut {
-                self.take_delivery_back(&mut one);
-            }
+            one.delivered_at = self.still_ours(&one).filter(|_| !end.is_cut);
+            one.is_delivered &= one.delivered_at.is_none();
             let fate = if self.planted.is(Bug::RetryWrite) {
                 Fate::Again
             } else {
@@ -156,22 +155,16 @@ impl Shard {
         }
     }
 
-    /// What a reply begins with, as the columns of its rows, comes with the node's last words, and
-    /// has not left: as if it had not come, the request may be sent again. Not so if the client has
-    /// another statement by it.
-    fn take_delivery_back(&mut self, one: &mut Expectation) {
-        let client = one.client().and_then(|client| self.clients.get(client));
+    /// What a reply begins with, as the columns of its rows, comes with the node's last words. If
+    /// nothing of it has left, it can be taken back from here on, and the request be sent again.
+    /// Not so if the client has another statement by it.
+    fn still_ours(&self, one: &Expectation) -> Option<u64> {
+        let client = self.clients.get(one.client()?)?;
+        let from = one.delivered_at?;
         let stays = one.is_failed || one.has_confirmed;
-        let (Some(client), Some(from), false) = (client, one.delivered_at, stays) else {
-            return;
-        };
-        let conn = client.conn;
-        let is_all = self.conns.written_total(conn) == from + one.reply_bytes;
-        if is_all && self.conns.take_back(conn, from) {
-            one.is_delivered = false;
-            one.delivered_at = None;
-            one.reply_bytes = 0;
-        }
+        let is_all = self.conns.written_total(client.conn) == from + one.reply_bytes;
+        let is_ours = !stays && is_all && self.conns.can_take_back(client.conn, from);
+        is_ours.then_some(from)
     }
 
     /// A client's requests were on an upstream that is lost.
@@ -204,7 +197,8 @@ impl Shard {
             worst
         };
         if fate == Fate::Again {
-            self.send_again(id);
+            let unseen_from = mine().find_map(|(.., one)| one.delivered_at);
+            self.send_again(id, unseen_from);
         } else if client.lease.is_some() || mine().any(|(_, _, one)| one.is_inside) {
             self.lose_lease(id, fate, end);
         } else if mine().count() > 1 || end.is_cut && mine().any(|(.., one)| one.is_delivered) {
@@ -220,9 +214,13 @@ impl Shard {
         }
     }
 
-    /// All of a client's unanswered requests are made anew.
-    fn send_again(&mut self, id: ClientId) {
+    /// All of a client's unanswered requests are made anew; what it was given of their replies
+    /// from a place on is as if it had not come.
+    fn send_again(&mut self, id: ClientId, unseen_from: Option<u64>) {
         let client = &mut self.clients[id];
+        if let Some(from) = unseen_from {
+            self.conns.take_back(client.conn, from);
+        }
         client.retries += 1;
         if client.lease.take().is_some() {
             client.session_mut().touched.clear();
