@@ -7,78 +7,47 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::time::{sleep, sleep_until};
-
+use crate::lookup::{Found, Question, TTL_MAX, TTL_MIN};
 use crate::resolver::{Answer, Resolver};
-use crate::source::{Lead, News, Node, Place, Snapshot, Source, SourceError, Told};
-
-/// The shortest time between two look-ups that nobody asked for: a TTL of zero is no invitation.
-const TTL_MIN: Duration = Duration::from_secs(1);
-
-/// The longest: names of this host have a day, and their file may change.
-const TTL_MAX: Duration = Duration::from_secs(60);
-
-/// After a look-up that failed; doubles up to the other.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-
-/// See [`RETRY_MIN`].
-const RETRY_MAX: Duration = Duration::from_secs(8);
-
-/// Between look-ups because of doubts, which come in storms.
-const DOUBTS_GAP: Duration = Duration::from_millis(100);
+use crate::source::{Lead, News, Node, Place, Snapshot, SourceError};
 
 /// So often in a row a name server says that there is no such record before it is believed: names
 /// of services that start anew are missing for a moment.
 const MISSES_MAX: u32 = 3;
 
-/// A host name and a port.
+/// A host name and a port, and what is known of them.
 #[derive(Debug)]
 pub struct Dns {
     /// As configured; may be relative to the resolver's search path.
-    pub host: Box<str>,
+    host: Box<str>,
     /// The port that every address gets.
-    pub port: u16,
+    port: u16,
     /// Who is asked.
-    pub resolver: Resolver,
+    resolver: Resolver,
+    families: Families,
 }
 
-impl Source for Dns {
-    async fn follow(mut self, told: Told) {
-        let mut families = Families::default();
-        let mut retry = RETRY_MIN;
-        let mut is_troubled = false;
-        loop {
-            let (four, six) = self.resolver.look_up(&self.host).await;
-            let began = Instant::now();
-            let found = families.take(&self.host, [four, six]);
-            let mut pause = retry;
-            match found {
-                Ok(found) => {
-                    retry = RETRY_MIN;
-                    is_troubled = false;
-                    pause = found.ttl.clamp(TTL_MIN, TTL_MAX);
-                    let news = found.is_new.then(|| families.snapshot(self.port));
-                    if let Some(snapshot) = news
-                        && !told.say(News::Nodes(snapshot)).await
-                    {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    retry = (retry * 2).min(RETRY_MAX);
-                    if !is_troubled && !told.say(News::Trouble(error)).await {
-                        return;
-                    }
-                    is_troubled = true;
-                }
-            }
-            tokio::select! {
-                () = sleep_until((began + pause).into()) => {}
-                () = told.doubted() => sleep(DOUBTS_GAP).await,
-            }
+impl Dns {
+    /// Asks these name servers, or those of this host's configuration if there are none.
+    pub fn new(host: &str, port: u16, nameservers: &[SocketAddr]) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            resolver: Resolver::new(nameservers),
+            families: Families::default(),
         }
+    }
+}
+
+impl Question for Dns {
+    async fn ask(&mut self) -> Result<Found, SourceError> {
+        let (four, six) = self.resolver.look_up(&self.host).await;
+        let (ttl, is_new) = self.families.take(&self.host, [four, six])?;
+        let news = is_new.then(|| News::Nodes(self.families.snapshot(self.port)));
+        let news = news.into_iter().collect();
+        Ok(Found { ttl, news })
     }
 }
 
@@ -98,20 +67,12 @@ struct Known {
     misses: u32,
 }
 
-/// What a look-up has brought.
-#[derive(Debug, Eq, PartialEq)]
-struct Found {
-    ttl: Duration,
-    /// It is not what was said last.
-    is_new: bool,
-}
-
 impl Known {
     /// Takes an answer in. Says how long it is good for.
-    fn take(&mut self, answer: Answer) -> Result<Duration, Box<str>> {
+    fn take(&mut self, answer: Answer<IpAddr>) -> Result<Duration, Box<str>> {
         match answer {
-            Answer::Addresses { addresses, ttl } => {
-                self.addresses = addresses;
+            Answer::Records { records, ttl } => {
+                self.addresses = records;
                 self.misses = 0;
                 Ok(ttl)
             }
@@ -132,8 +93,13 @@ impl Known {
 }
 
 impl Families {
-    /// Takes the answers for IPv4 and IPv6 in.
-    fn take(&mut self, host: &str, answers: [Answer; 2]) -> Result<Found, SourceError> {
+    /// Takes the answers for IPv4 and IPv6 in. Says how long they are good for, and whether they
+    /// are not what was said last.
+    fn take(
+        &mut self,
+        host: &str,
+        answers: [Answer<IpAddr>; 2],
+    ) -> Result<(Duration, bool), SourceError> {
         let mut ttl = TTL_MAX;
         let mut failed = None;
         for (known, answer) in self.all.iter_mut().zip(answers) {
@@ -156,7 +122,7 @@ impl Families {
         let ttl = failed.map_or(ttl, |_| TTL_MIN);
         let is_new = now != self.said;
         self.said = now;
-        Ok(Found { ttl, is_new })
+        Ok((ttl, is_new))
     }
 
     fn now(&self) -> BTreeSet<IpAddr> {

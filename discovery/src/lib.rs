@@ -9,6 +9,7 @@
 
 mod dns;
 mod list;
+mod lookup;
 mod named;
 mod resolver;
 mod sentinel;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::dns::Dns;
-use crate::resolver::Resolver;
+use crate::lookup::Repeated;
 use crate::source::{Follower, Lead, News, Node, Place, Snapshot, Source, Told, channel};
 
 /// News of all names that may wait to be heard.
@@ -144,11 +144,7 @@ impl State {
     fn begin(&self, place: &Place, host: &str, port: u16) -> Followed {
         let (told, mut follower) = channel();
         let doubts = follower.doubts();
-        let source = Dns {
-            host: host.into(),
-            port,
-            resolver: Resolver::new(&self.nameservers),
-        };
+        let source = Repeated(Dns::new(host, port, &self.nameservers));
         let (news, place) = (self.news.clone(), place.clone());
         let passing = async move {
             while let Some(heard) = follower.next().await {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
 };
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver as Library, TokioResolver};
 
@@ -22,17 +23,17 @@ const ATTEMPTS: usize = 2;
 /// Files that decide what a name means.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
-/// What is said to a question for one family.
+/// What is said to a question for one kind of record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum Answer<T> {
     /// These, for so long.
-    Addresses {
+    Records {
         /// At least one.
-        addresses: BTreeSet<IpAddr>,
-        /// How long they are good for, by the records.
+        records: BTreeSet<T>,
+        /// How long they are good for, by what they say themselves.
         ttl: Duration,
     },
-    /// The name does not exist, or has none of this family.
+    /// The name does not exist, or has none of this kind.
     None,
     /// Nobody answered, or with an error.
     Failed(Box<str>),
@@ -57,7 +58,7 @@ impl Resolver {
     }
 
     /// Asks for the addresses of a name, in both families.
-    pub async fn look_up(&mut self, host: &str) -> (Answer, Answer) {
+    pub async fn look_up(&mut self, host: &str) -> (Answer<IpAddr>, Answer<IpAddr>) {
         let [four, six] = match self.libraries().await {
             Ok(libraries) => libraries,
             Err(why) => return (Answer::Failed(why.clone()), Answer::Failed(why)),
@@ -107,15 +108,26 @@ async fn stamp(path: &str) -> Option<SystemTime> {
     tokio::fs::metadata(path).await.ok()?.modified().ok()
 }
 
-async fn ask(library: &TokioResolver, host: &str) -> Answer {
+async fn ask(library: &TokioResolver, host: &str) -> Answer<IpAddr> {
     match library.lookup_ip(host).await {
-        Ok(found) => Answer::Addresses {
-            addresses: found.iter().collect(),
-            ttl: found
-                .valid_until()
-                .saturating_duration_since(Instant::now()),
+        Ok(found) => records_until(found.iter().collect(), found.valid_until()),
+        Err(error) => missing(&error),
+    }
+}
+
+fn records_until<T>(records: BTreeSet<T>, until: Instant) -> Answer<T> {
+    match records.is_empty() {
+        true => Answer::None,
+        false => Answer::Records {
+            records,
+            ttl: until.saturating_duration_since(Instant::now()),
         },
-        Err(error) if error.is_no_records_found() => Answer::None,
-        Err(error) => Answer::Failed(error.to_string().into()),
+    }
+}
+
+fn missing<T>(error: &NetError) -> Answer<T> {
+    match error.is_no_records_found() {
+        true => Answer::None,
+        false => Answer::Failed(error.to_string().into()),
     }
 }

@@ -211,8 +211,8 @@ impl Sentinels {
         };
         let (four, six) = self.resolver.look_up(host).await;
         for answer in [four, six] {
-            if let Answer::Addresses { addresses, .. } = answer
-                && let Some(&ip) = addresses.first()
+            if let Answer::Records { records, .. } = answer
+                && let Some(&ip) = records.first()
             {
                 return Ok(SocketAddr::new(ip, port));
             }

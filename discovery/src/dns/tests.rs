@@ -2,26 +2,27 @@
 
 use super::*;
 
-fn some(texts: &[&str], seconds: u64) -> Answer {
-    Answer::Addresses {
-        addresses: texts.iter().map(|text| text.parse().unwrap()).collect(),
+fn some(texts: &[&str], seconds: u64) -> Answer<IpAddr> {
+    Answer::Records {
+        records: texts.iter().map(|text| text.parse().unwrap()).collect(),
         ttl: Duration::from_secs(seconds),
     }
 }
 
-fn failed() -> Answer {
+fn failed() -> Answer<IpAddr> {
     Answer::Failed("nobody answered".into())
 }
 
-fn found(seconds: u64, is_new: bool) -> Found {
-    Found {
-        ttl: Duration::from_secs(seconds),
-        is_new,
-    }
+fn found(seconds: u64, is_new: bool) -> (Duration, bool) {
+    (Duration::from_secs(seconds), is_new)
 }
 
 /// What is said after an answer for IPv4 and one for IPv6.
-fn take(families: &mut Families, four: Answer, six: Answer) -> Result<Found, String> {
+fn take(
+    families: &mut Families,
+    four: Answer<IpAddr>,
+    six: Answer<IpAddr>,
+) -> Result<(Duration, bool), String> {
     let taken = families.take("db.test", [four, six]);
     taken.map_err(|error| error.to_string())
 }
