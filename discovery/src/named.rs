@@ -4,7 +4,7 @@
 //! comes out has no names; a name of which nothing is known yet is left out, and a leader behind
 //! such a name is nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ pub struct Named<S> {
 /// One name that is followed, until this is dropped.
 struct Followed {
     addresses: Vec<SocketAddr>,
+    /// Something has been said of it, be it that it cannot be looked up.
+    is_heard: bool,
     doubts: std::sync::Arc<tokio::sync::Notify>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -155,6 +157,7 @@ impl State {
         };
         Followed {
             addresses: Vec::new(),
+            is_heard: false,
             doubts,
             tasks: [tokio::spawn(source.follow(told)), tokio::spawn(passing)],
         }
@@ -163,6 +166,7 @@ impl State {
     /// A name has said something. Answers what is wrong, if anything is.
     fn take_name(&mut self, place: &Place, news: News) -> Option<crate::source::SourceError> {
         let followed = self.names.get_mut(place)?;
+        followed.is_heard = true;
         match news {
             News::Nodes(snapshot) => {
                 let places = snapshot.nodes.into_iter().map(|node| node.place);
@@ -188,11 +192,24 @@ impl State {
         }
     }
 
+    /// Up to which rank nodes are said. Whoever hears of one goes there and stays: at first, none
+    /// is said before those that come before it have been looked up.
+    fn rank_max(&self, snapshot: &Snapshot) -> u32 {
+        let is_unheard = |node: &&Node| {
+            let followed = self.names.get(&node.place);
+            followed.is_some_and(|it| !it.is_heard)
+        };
+        let unheard = snapshot.nodes.iter().filter(is_unheard);
+        let first = unheard.map(|node| node.rank).min();
+        first.filter(|_| self.said.is_none()).unwrap_or(u32::MAX)
+    }
+
     /// What the source says, with addresses for names. None while that says nothing.
     fn resolved(&self) -> Option<Snapshot> {
         let snapshot = self.snapshot.as_ref()?;
+        let rank_max = self.rank_max(snapshot);
         let mut nodes: Vec<Node> = Vec::new();
-        for node in &snapshot.nodes {
+        for node in snapshot.nodes.iter().filter(|it| it.rank <= rank_max) {
             let addresses = self.addresses(&node.place).into_iter();
             nodes.extend(addresses.map(|address| Node {
                 place: Place::Ip(address),
@@ -200,7 +217,8 @@ impl State {
             }));
         }
         nodes.sort();
-        nodes.dedup_by(|one, other| one.place == other.place);
+        let mut places = BTreeSet::new();
+        nodes.retain(|node| places.insert(node.place.clone()));
         let lead = match &snapshot.lead {
             Lead::Held { place, term } => match self.addresses(place).first() {
                 Some(&address) => Lead::Held {
@@ -212,5 +230,90 @@ impl State {
             lead => lead.clone(),
         };
         (!nodes.is_empty() || lead == Lead::Nobody).then_some(Snapshot { nodes, lead })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        State {
+            // Nobody is there: all that is heard the test says itself.
+            nameservers: [SocketAddr::from(([127, 0, 0, 1], 9))].into(),
+            snapshot: None,
+            names: BTreeMap::new(),
+            news: mpsc::channel(1).0,
+            said: None,
+        }
+    }
+
+    fn name(host: &str) -> Place {
+        Place::Name(host.into(), 1)
+    }
+
+    fn ranked(hosts: &[&str]) -> Snapshot {
+        let node = |(rank, host): (u32, &&str)| Node {
+            rank,
+            ..Node::at(name(host))
+        };
+        Snapshot {
+            nodes: (0..).zip(hosts).map(node).collect(),
+            lead: Lead::Unsaid,
+        }
+    }
+
+    fn at(ips: &[&str]) -> News {
+        let address = |ip: &&str| Place::Ip(SocketAddr::new(ip.parse().unwrap(), 1));
+        News::Nodes(Snapshot {
+            nodes: ips.iter().map(address).map(Node::at).collect(),
+            lead: Lead::Unsaid,
+        })
+    }
+
+    fn shown(state: &State) -> Option<Vec<String>> {
+        let nodes = state.resolved()?.nodes;
+        Some(nodes.iter().map(|node| node.place.to_string()).collect())
+    }
+
+    fn within_a_runtime(test: impl Future<Output = ()>) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn says_no_node_at_first_before_those_that_come_before_it() {
+        within_a_runtime(async {
+            let mut state = state();
+            state.take(ranked(&["z", "y", "x"]));
+            assert_eq!(shown(&state), None);
+            state.take_name(&name("x"), at(&["10.0.0.1"]));
+            assert_eq!(shown(&state), None, "two come before it");
+            state.take_name(&name("z"), at(&["10.0.0.9", "10.0.0.8"]));
+            let first = ["10.0.0.8:1", "10.0.0.9:1"];
+            assert_eq!(shown(&state).unwrap(), first);
+            let why = "nobody answered".into();
+            let host = "y".into();
+            let failed = News::Trouble(crate::source::SourceError::Lookup { host, why });
+            assert!(state.take_name(&name("y"), failed).is_some());
+            let all = ["10.0.0.8:1", "10.0.0.9:1", "10.0.0.1:1"];
+            assert_eq!(shown(&state).unwrap(), all, "in vain waits nobody for it");
+            state.said = state.resolved();
+            // Whoever is there already does not go because somebody comes.
+            state.take(ranked(&["w", "z", "x"]));
+            assert_eq!(shown(&state).unwrap(), all);
+        });
+    }
+
+    #[test]
+    fn says_an_address_once_where_it_comes_first() {
+        within_a_runtime(async {
+            let mut state = state();
+            state.take(ranked(&["b", "a"]));
+            state.take_name(&name("b"), at(&["10.0.0.2"]));
+            state.take_name(&name("a"), at(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]));
+            let once = ["10.0.0.2:1", "10.0.0.1:1", "10.0.0.3:1"];
+            assert_eq!(shown(&state).unwrap(), once);
+        });
     }
 }

@@ -22,6 +22,8 @@ pub enum Place {
 /// What a source says of one node. Hints: the node itself is asked before it is believed.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Node {
+    /// Its turn when nodes are tried: a lower one comes first.
+    pub rank: u32,
     /// Where it is.
     pub place: Place,
     /// What it is, if the source says that.
@@ -60,7 +62,7 @@ pub enum Lead {
 /// The nodes of a service at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Snapshot {
-    /// None of them twice, in order. Empty only if nobody leads.
+    /// No place twice, in order. Empty only if nobody leads.
     pub nodes: Vec<Node>,
     /// Who takes writes.
     pub lead: Lead,
@@ -70,6 +72,7 @@ impl Node {
     /// One of which nothing is known but where it is.
     pub fn at(place: Place) -> Self {
         Self {
+            rank: 0,
             place,
             role: None,
             weight: 1,
@@ -187,6 +190,12 @@ pub enum SourceError {
         /// Where it is.
         path: Box<str>,
     },
+    /// The name has no SRV record.
+    #[error("{name:?} has no SRV record")]
+    NoService {
+        /// The name that was asked for.
+        name: Box<str>,
+    },
     /// No Sentinel can be asked.
     #[error("no Sentinel of {name:?} can be asked: {why}")]
     NoSentinel {
@@ -194,6 +203,12 @@ pub enum SourceError {
         name: Box<str>,
         /// What went wrong with each.
         why: Box<str>,
+    },
+    /// The service is decidedly not there.
+    #[error("{name:?} says that there is no such service: its SRV record's target is \".\"")]
+    Unavailable {
+        /// The name that was asked for.
+        name: Box<str>,
     },
     /// None of the Sentinels that can be asked knows the name.
     #[error("no Sentinel knows a primary called {name:?}")]

@@ -243,10 +243,9 @@ fn member(znode: &Znode) -> Result<Node, Box<str>> {
         .is_some_and(|value| value.as_bool().unwrap_or(true));
     let is_running = json::text(&member, "state") == Some("running");
     Ok(Node {
-        place,
         role,
-        weight: 1,
         takes_reads: is_running && role.is_some() && !is_spared,
+        ..Node::at(place)
     })
 }
 
