@@ -14,6 +14,7 @@ mod named;
 mod resolver;
 mod sentinel;
 mod source;
+mod srv;
 mod table;
 mod upstream;
 mod zookeeper;
@@ -21,5 +22,6 @@ mod zookeeper;
 pub use source::{Follower, Lead, News, Node, Place, Role, Snapshot, SourceError};
 pub use table::follow;
 pub use upstream::{
-    Format, Protocol, Sentinel, Upstream, UpstreamError, Whereabouts, Zookeeper, ZookeeperError,
+    Format, Protocol, Sentinel, SrvError, Upstream, UpstreamError, Whereabouts, Zookeeper,
+    ZookeeperError,
 };

@@ -1,4 +1,4 @@
-//! Who is asked for names: the name servers of this host's configuration, or others.
+//! Who is asked for names and services: the name servers of this host's configuration, or others.
 //!
 //! Keeps no answer. The files that the resolver library reads once are read again when they have
 //! changed. Invariant: what is asked for in one family of addresses says nothing about the other.
@@ -12,6 +12,8 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::{Resolver as Library, TokioResolver};
 
 /// How long one attempt waits for an answer.
@@ -39,6 +41,20 @@ pub enum Answer<T> {
     Failed(Box<str>),
 }
 
+/// An SRV record (RFC 2782).
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Service {
+    /// Lower ones are tried first.
+    pub priority: u16,
+    /// Its share among those of the same priority.
+    pub weight: u16,
+    /// The port there.
+    pub port: u16,
+    /// The host's name in lower case, with the dot at its end; nothing but that dot says that there
+    /// is no such service.
+    pub target: Box<str>,
+}
+
 /// Asks name servers. Must be used within a tokio runtime.
 #[derive(Debug)]
 pub struct Resolver {
@@ -64,6 +80,28 @@ impl Resolver {
             Err(why) => return (Answer::Failed(why.clone()), Answer::Failed(why)),
         };
         tokio::join!(ask(four, host), ask(six, host))
+    }
+
+    /// Asks for the SRV records of a name.
+    pub async fn look_up_service(&mut self, name: &str) -> Answer<Service> {
+        // Which addresses this one would ask for plays no part.
+        let [library, _] = match self.libraries().await {
+            Ok(libraries) => libraries,
+            Err(why) => return Answer::Failed(why),
+        };
+        let found = match library.srv_lookup(name).await {
+            Ok(found) => found,
+            Err(error) => return missing(&error),
+        };
+        let records = found
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::SRV(record) => Some(service(record)),
+                // What a CNAME leads to is here, too.
+                _ => None,
+            });
+        records_until(records.collect(), found.valid_until())
     }
 
     async fn libraries(&mut self) -> Result<&[TokioResolver; 2], Box<str>> {
@@ -112,6 +150,15 @@ async fn ask(library: &TokioResolver, host: &str) -> Answer<IpAddr> {
     match library.lookup_ip(host).await {
         Ok(found) => records_until(found.iter().collect(), found.valid_until()),
         Err(error) => missing(&error),
+    }
+}
+
+fn service(record: &SRV) -> Service {
+    Service {
+        priority: record.priority,
+        weight: record.weight,
+        port: record.port,
+        target: record.target.to_lowercase().to_ascii().into(),
     }
 }
 

@@ -5,9 +5,11 @@
 use std::net::SocketAddr;
 
 use crate::list::List;
+use crate::lookup::Repeated;
 use crate::named::Named;
 use crate::sentinel::Sentinels;
 use crate::source::{Follower, Place, Source, channel};
+use crate::srv::Srv;
 use crate::upstream::Whereabouts;
 use crate::zookeeper::Registry;
 
@@ -22,6 +24,7 @@ pub fn follow(whereabouts: &Whereabouts, nameservers: &[SocketAddr]) -> Option<F
         Whereabouts::Zookeeper(listed) => Some(begin.named(Registry {
             listed: listed.clone(),
         })),
+        Whereabouts::Srv(name) => Some(begin.named(Repeated(Srv::new(name, nameservers)))),
         Whereabouts::Sentinel(sentinel) => Some(begin.named(Sentinels::new(sentinel, nameservers))),
     }
 }

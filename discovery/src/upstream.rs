@@ -4,11 +4,13 @@
 //! database, because those are the client's.
 
 mod sentinel;
+mod srv;
 mod zookeeper;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub use sentinel::Sentinel;
+pub use srv::SrvError;
 pub use zookeeper::{Format, Zookeeper, ZookeeperError};
 
 use crate::source::Place;
@@ -62,6 +64,8 @@ pub enum Whereabouts {
     List(Box<[Place]>),
     /// Sentinels, which know who the primary is.
     Sentinel(Box<Sentinel>),
+    /// A name whose SRV records list the nodes.
+    Srv(Box<str>),
     /// The path of a unix socket. Needs no look-up.
     Unix(Box<str>),
     /// Nodes that are listed in ZooKeeper.
@@ -113,6 +117,9 @@ pub enum UpstreamError {
     /// A user, with or without a password.
     #[error("the URL names a user, but user and database are the client's")]
     User,
+    /// What only a URL of SRV records can have wrong.
+    #[error(transparent)]
+    Srv(#[from] SrvError),
     /// What only a URL of ZooKeeper can have wrong.
     #[error(transparent)]
     Zookeeper(#[from] ZookeeperError),
@@ -134,6 +141,7 @@ impl UpstreamError {
                 "\"?auth_file=/path\" names a file with \"user:password\" or \":password\""
             }
             Self::ListSocket(_) => "write \"host:port,host:port\"",
+            Self::Srv(error) => error.hint(),
             Self::Zookeeper(error) => error.hint(),
             Self::Host(_) | Self::HostMissing | Self::Scheme(_) | Self::SchemeMissing(_) => {
                 "write \"postgres://host:port\", \"postgres:///?host=/socket/directory\", \
@@ -150,6 +158,7 @@ impl Upstream {
     /// or either of them with `host:port,host:port`, all nodes of which one is the primary; or
     /// `redis+cluster://host:port,host:port` with some of a cluster's nodes; or
     /// `redis+sentinel://host:port,host:port/name` with some of the Sentinels; or
+    /// `postgres+srv://_service._tcp.name` or `redis+srv://` with the name of SRV records; or
     /// `postgres+zk://host:port,host:port/path?format=patroni`, or `redis+zk://` with another of
     /// the formats, for what ZooKeeper lists.
     pub fn parse(url: &str) -> Result<Self, UpstreamError> {
@@ -159,59 +168,13 @@ impl Upstream {
             return Err(UpstreamError::SchemeMissing(shown.into()));
         };
         let protocol = match scheme {
-            "postgres" | "postgresql" | POSTGRES_ZK => Protocol::Postgres,
-            "redis" | CLUSTER | sentinel::SCHEME | REDIS_ZK => Protocol::Redis,
+            "postgres" | "postgresql" | srv::POSTGRES | POSTGRES_ZK => Protocol::Postgres,
+            "redis" | CLUSTER | sentinel::SCHEME | srv::REDIS | REDIS_ZK => Protocol::Redis,
             _ => return Err(UpstreamError::Scheme(scheme.into())),
         };
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if authority.contains('@') {
-            return Err(match scheme {
-                sentinel::SCHEME => UpstreamError::SentinelUser,
-                _ => UpstreamError::User,
-            });
-        }
-        if scheme == sentinel::SCHEME {
-            let sentinel = Sentinel::parse(authority, path, query)?;
-            let whereabouts = Whereabouts::Sentinel(Box::new(sentinel));
-            return Ok(Self {
-                protocol,
-                whereabouts,
-            });
-        }
-        if [POSTGRES_ZK, REDIS_ZK].contains(&scheme) {
-            let listed = Zookeeper::parse(protocol, authority, path, query)?;
-            let whereabouts = Whereabouts::Zookeeper(listed);
-            return Ok(Self {
-                protocol,
-                whereabouts,
-            });
-        }
-        if !path.is_empty() {
-            return Err(UpstreamError::Database(path.into()));
-        }
-        if scheme == CLUSTER {
-            let seeds = parse_places(protocol, protocol.port_default(), authority, query)?;
-            let whereabouts = Whereabouts::Seeds(seeds);
-            return Ok(Self {
-                protocol,
-                whereabouts,
-            });
-        }
-        if authority.contains(',') {
-            let places = parse_places(protocol, protocol.port_default(), authority, query)?;
-            let whereabouts = Whereabouts::List(places);
-            return Ok(Self {
-                protocol,
-                whereabouts,
-            });
-        }
-        let mut place = Written::default();
-        place.read_authority(authority)?;
-        place.read_query(query)?;
         Ok(Self {
             protocol,
-            whereabouts: place.settle(protocol)?,
+            whereabouts: parse_whereabouts(protocol, scheme, rest)?,
         })
     }
 
@@ -249,6 +212,48 @@ const POSTGRES_ZK: &str = "postgres+zk";
 /// See [`POSTGRES_ZK`].
 const REDIS_ZK: &str = "redis+zk";
 
+/// Reads what comes behind `://`.
+fn parse_whereabouts(
+    protocol: Protocol,
+    scheme: &str,
+    rest: &str,
+) -> Result<Whereabouts, UpstreamError> {
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.contains('@') {
+        return Err(match scheme {
+            sentinel::SCHEME => UpstreamError::SentinelUser,
+            _ => UpstreamError::User,
+        });
+    }
+    if scheme == sentinel::SCHEME {
+        let sentinel = Sentinel::parse(authority, path, query)?;
+        return Ok(Whereabouts::Sentinel(Box::new(sentinel)));
+    }
+    if [POSTGRES_ZK, REDIS_ZK].contains(&scheme) {
+        let listed = Zookeeper::parse(protocol, authority, path, query)?;
+        return Ok(Whereabouts::Zookeeper(listed));
+    }
+    if !path.is_empty() {
+        return Err(UpstreamError::Database(path.into()));
+    }
+    if [srv::POSTGRES, srv::REDIS].contains(&scheme) {
+        return Ok(Whereabouts::Srv(srv::parse(protocol, authority, query)?));
+    }
+    if scheme == CLUSTER {
+        let seeds = parse_places(protocol, protocol.port_default(), authority, query)?;
+        return Ok(Whereabouts::Seeds(seeds));
+    }
+    if authority.contains(',') {
+        let places = parse_places(protocol, protocol.port_default(), authority, query)?;
+        return Ok(Whereabouts::List(places));
+    }
+    let mut place = Written::default();
+    place.read_authority(authority)?;
+    place.read_query(query)?;
+    place.settle(protocol)
+}
+
 /// Reads `host:port,host:port`, to which no parameter applies.
 fn parse_places(
     protocol: Protocol,
@@ -279,6 +284,7 @@ impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kept_by = match self.whereabouts {
             Whereabouts::Seeds(_) => "+cluster",
+            Whereabouts::Srv(_) => "+srv",
             Whereabouts::Zookeeper(_) => "+zk",
             _ => "",
         };
@@ -305,6 +311,7 @@ impl std::fmt::Display for Whereabouts {
                 Ok(())
             }
             Self::Sentinel(sentinel) => sentinel.fmt(f),
+            Self::Srv(name) => f.write_str(name),
             Self::Unix(path) => write!(f, "unix:{path}"),
             Self::Zookeeper(listed) => write!(f, "{listed}"),
         }

@@ -94,8 +94,8 @@ impl Known {
             }
             News::Trouble(error) => {
                 let stands = match self.lead {
-                    Lead::Unknown => "",
-                    _ => "; what was known stands",
+                    Lead::Among(_) => "; what was known stands",
+                    Lead::Nobody | Lead::Unknown => "",
                 };
                 tracing::warn!("service {name:?}: {error}{stands}");
                 self.is_troubled = true;

@@ -309,6 +309,7 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
                 several @ (Whereabouts::Seeds(_)
                 | Whereabouts::List(_)
                 | Whereabouts::Sentinel(_)
+                | Whereabouts::Srv(_)
                 | Whereabouts::Zookeeper(_)) => Target::Name(several.to_string().into()),
                 Whereabouts::Unix(path) => Target::Address(Address::Unix((&**path).into())),
             },
@@ -346,7 +347,7 @@ fn services(services: &[Service], plan: &Plan, listeners: &Listeners) -> Vec<top
 fn wants_primary(service: &Service) -> bool {
     let is_postgres = service.upstream.protocol == manifold_discovery::Protocol::Postgres;
     match service.upstream.whereabouts {
-        Whereabouts::List(_) | Whereabouts::Sentinel(_) => true,
+        Whereabouts::List(_) | Whereabouts::Sentinel(_) | Whereabouts::Srv(_) => true,
         Whereabouts::Zookeeper(_) => is_postgres,
         _ => false,
     }
