@@ -21,6 +21,9 @@ const HELD_PAUSE_NANOS: u64 = 50_000_000;
 const PAUSE_NANOS: u64 = 20_000_000;
 const PAUSE_DOUBLINGS_MAX: u32 = 6;
 
+/// What is wrong while a source says that nobody leads.
+pub(crate) const NOBODY: &str = "no node leads";
+
 #[cfg(test)]
 mod tests;
 
@@ -72,7 +75,7 @@ impl Shard {
     pub(crate) fn begin_outage(&mut self, service: ServiceId) {
         let connections = &mut self.connections[service.index()];
         connections.failing_since.get_or_insert(self.now);
-        connections.trouble = Some("no node leads".into());
+        connections.trouble = Some(NOBODY.into());
     }
 
     /// A node has let an upstream in.

@@ -9,6 +9,7 @@ use crate::event::{Address, Lead, Level};
 use crate::ids::{LaneId, ServiceId, UpstreamId};
 use crate::shard::{Shard, Timer};
 use crate::topology::Target;
+use crate::upstream::outage::NOBODY;
 use crate::upstream::postgres::State;
 
 /// Where a service's writes go.
@@ -112,10 +113,14 @@ impl Shard {
             self.timers.add(self.now, Timer::Retry);
         }
         let connections = &mut self.connections[service.index()];
+        let why = match connections.whereabouts.is_nobody() {
+            true => NOBODY,
+            false => "its name has no address",
+        };
         for id in core::mem::take(&mut connections.unresolved) {
             match self.upstreams.get(id) {
                 Some(_) if is_known => self.lead(id),
-                Some(_) => self.fail_upstream(id, "its name has no address"),
+                Some(_) => self.fail_upstream(id, why),
                 None => {}
             }
         }

@@ -180,3 +180,13 @@ fn tries_one_connection_at_a_time_while_none_succeeds() {
     stage.wait(6_000);
     assert!(clients.iter().all(|&it| stage.clients[it].answers == 1));
 }
+
+#[test]
+fn says_that_no_node_leads_though_none_was_ever_known() {
+    let mut stage = stage(Lead::Unknown);
+    let client = stage.login("app", "");
+    say(&mut stage, Lead::Nobody);
+    stage.wait(31_000);
+    let (_, text) = stage.clients[client].errors[0].clone();
+    assert!(text.contains("no node leads"), "{text}");
+}
