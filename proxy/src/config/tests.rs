@@ -190,6 +190,30 @@ fn refuses_a_service_that_would_connect_to_itself() {
 }
 
 #[test]
+fn says_what_is_wrong_with_a_name_of_srv_records() {
+    let with = |upstream: &str| errors_of(&SERVICE.replace("postgres://127.0.0.1:5432", upstream));
+    assert_eq!(
+        with("postgres+srv://_postgresql._tcp.db:5432"),
+        [
+            "m.toml:4: upstream: the URL names a port (\"5432\"), but the ports are in the SRV \
+             records\n  hint: end the URL after the name"
+        ]
+    );
+    assert_eq!(
+        with("postgres+srv://10.0.0.1"),
+        [
+            "m.toml:4: upstream: \"10.0.0.1\" is not one name that can have SRV records\n  \
+             hint: write \"postgres+srv://_postgresql._tcp.db.internal\", with nothing behind the \
+             name"
+        ]
+    );
+    assert_eq!(
+        with("postgres+srv://_postgresql._tcp.db"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
 fn refuses_what_is_no_table_where_a_table_belongs() {
     assert_eq!(
         errors_of("limits = 3\nservice = \"app\"\n"),

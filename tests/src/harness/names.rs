@@ -1,29 +1,42 @@
 //! A name server of the test's own, whose answers change at the test's word.
 //!
-//! Answers every question alike, whatever the name, over UDP on loopback. Invariant: it says what
-//! it was told last, and nothing after it has been dropped.
+//! Answers every question alike, whatever the name, but for the hosts of services; over UDP on
+//! loopback. Invariant: it says what it was told last, and nothing after it has been dropped.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::op::{Message, Metadata, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, SRV};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// What is said to each question.
 #[derive(Clone, Debug)]
 pub enum Says {
     /// These, of which each question gets those of its family, for so many seconds.
     Addresses(Vec<IpAddr>, u32),
+    /// Whatever name is asked for services has these.
+    Services(Services),
     /// There is no such name.
     NoSuchName,
     /// Something is wrong with the server.
     Failure,
     /// Nothing.
     Nothing,
+}
+
+/// Services, and the hosts that they are on.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Priority, weight, port and target of each.
+    pub records: Vec<(u16, u16, u16, &'static str)>,
+    /// Hosts that there are, each with an address; there are no others.
+    pub hosts: Vec<(&'static str, Ipv4Addr)>,
+    /// For so many seconds.
+    pub ttl: u32,
 }
 
 /// A running name server.
@@ -123,9 +136,33 @@ fn answer(question: &Message, says: &Says) -> Option<Message> {
                 answer.add_answer(Record::from_rdata(query.name().clone(), *ttl, data));
             }
         }
+        Says::Services(services) => services.answer(question.queries.first()?, &mut answer),
         Says::NoSuchName => answer.metadata.response_code = ResponseCode::NXDomain,
         Says::Failure => answer.metadata.response_code = ResponseCode::ServFail,
         Says::Nothing => return None,
     }
     Some(answer)
+}
+
+impl Services {
+    fn answer(&self, query: &Query, answer: &mut Message) {
+        let name = query.name();
+        let mut add = |data| {
+            answer.add_answer(Record::from_rdata(name.clone(), self.ttl, data));
+        };
+        if query.query_type() == RecordType::SRV {
+            for &(priority, weight, port, target) in &self.records {
+                let target = Name::from_ascii(target).expect("a name");
+                add(RData::SRV(SRV::new(priority, weight, port, target)));
+            }
+            return;
+        }
+        let asked = name.to_ascii();
+        let found = self.hosts.iter().find(|(host, _)| *host == asked);
+        match (found, query.query_type()) {
+            (Some(&(_, ip)), RecordType::A) => add(RData::A(A(ip))),
+            (Some(_), _) => {}
+            (None, _) => answer.metadata.response_code = ResponseCode::NXDomain,
+        }
+    }
 }
