@@ -17,14 +17,19 @@ use manifold_tests::harness::{
 /// By when what is new has to lead to the new leader, while clients keep all cores busy.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long ZooKeeper is away.
-const AWAY: Duration = Duration::from_secs(5);
+/// How long ZooKeeper is away: longer than any session of ours, and than what libraries and caches
+/// keep for a while.
+const AWAY: Duration = Duration::from_secs(60);
 
 /// Where the cluster is.
 const BASE: &str = "/service/main";
 
-/// Clients that work meanwhile.
+/// Clients that work meanwhile without a pause.
 const CLIENTS: usize = 20;
+
+/// Clients that work for as long as ZooKeeper is away, and what each does not do anything for now
+/// and then: other tests need the cores, too.
+const PATIENT: (usize, Duration) = (50, Duration::from_millis(50));
 
 /// Two nodes, a ZooKeeper that lists them as Patroni does, and a proxy that follows it.
 struct Stage {
@@ -78,14 +83,14 @@ fn whoami(proxy: &Proxy) -> String {
 }
 
 /// Works until it is over. Says how often it was answered; panics at the first error.
-fn work(proxy: &Proxy, over: &AtomicBool) -> u64 {
+fn work(proxy: &Proxy, over: &AtomicBool, pause: Duration) -> u64 {
     let mut wire = connect(proxy);
     let mut done = 0;
     while !over.load(Ordering::Relaxed) {
         for text in [
             "select 1",
             "insert into ledger values (1)",
-            "begin; select count(*) from ledger; commit",
+            "begin; select count(*) from whoami; commit",
         ] {
             let reply = wire.query(text);
             assert!(
@@ -96,6 +101,7 @@ fn work(proxy: &Proxy, over: &AtomicBool) -> u64 {
             );
             done += 1;
         }
+        thread::sleep(pause);
     }
     done
 }
@@ -122,10 +128,15 @@ impl Stage {
 
     /// Lets clients work while something happens. Says how often they were answered.
     fn work_during(&self, act: impl FnOnce()) -> u64 {
+        self.work_with((CLIENTS, Duration::ZERO), act)
+    }
+
+    /// The same, with so many clients, each of which pauses for so long.
+    fn work_with(&self, (clients, pause): (usize, Duration), act: impl FnOnce()) -> u64 {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..CLIENTS)
-                .map(|_| scope.spawn(|| work(&self.proxy, &over)))
+            let workers: Vec<_> = (0..clients)
+                .map(|_| scope.spawn(|| work(&self.proxy, &over, pause)))
                 .collect();
             thread::sleep(Duration::from_millis(500));
             // What fails in here must not leave the others working for ever.
@@ -184,9 +195,35 @@ fn write_cluster(zookeeper: &Zookeeper, nodes: &[Node; 2], leader: &str) {
 }
 
 #[test]
+fn bears_a_minute_without_zookeeper() {
+    let stage = Stage::new(Driver::Epoll);
+    let mut took = None;
+    let done = stage.work_with(PATIENT, || {
+        stage.zookeeper.crash();
+        thread::sleep(AWAY / 2);
+        // Whoever comes meanwhile is let in.
+        assert_eq!(whoami(&stage.proxy), "n0");
+        thread::sleep(AWAY / 2);
+        assert_eq!(whoami(&stage.proxy), "n0");
+        stage.assert_logged("cannot be asked");
+        stage.zookeeper.launch();
+        // It is followed again, however that was found out.
+        thread::sleep(Duration::from_secs(3));
+        stage.lead("n1");
+        took = Some(stage.assert_followed());
+    });
+    let (clients, _) = PATIENT;
+    println!(
+        "ZooKeeper away for {AWAY:?}, {clients} clients: (followed, drained) after {took:?}, {done} \
+         requests, 0 errors"
+    );
+    assert!(stage.proxy.log().contains("what was known stands"));
+}
+
+#[test]
 fn each_format_leads_to_the_node() {
     let node = node("n0");
-    let zookeeper = Zookeeper::start();
+    let zookeeper = Zookeeper::shared();
     let (address, port) = (node.address(), node.port());
     let place = format!("\"host\":\"localhost\",\"port\":{port}");
     let endpoint = format!("{{{place}}}");
@@ -214,7 +251,7 @@ fn each_format_leads_to_the_node() {
         "data",
     ] {
         let name = format.split('&').next().expect("a name");
-        let upstream = url(&zookeeper, &format!("/f/{name}"), format);
+        let upstream = url(zookeeper, &format!("/f/{name}"), format);
         let proxy = Proxy::start_before(&upstream, &options(Driver::Epoll));
         assert_eq!(whoami(&proxy), "n0", "{format}");
     }
@@ -223,7 +260,7 @@ fn each_format_leads_to_the_node() {
 #[test]
 fn leads_to_a_redis() {
     let redis = RedisNode::plain();
-    let zookeeper = Zookeeper::start();
+    let zookeeper = Zookeeper::shared();
     zookeeper.put("/cache", &redis.address().to_string());
     let address = zookeeper.address();
     let upstream = format!("redis+zk://{address}/cache?format=data");
@@ -235,16 +272,18 @@ fn leads_to_a_redis() {
 #[test]
 fn reads_with_a_secret_what_is_for_few() {
     let node = node("n0");
-    let zookeeper = Zookeeper::start();
+    let zookeeper = Zookeeper::shared();
     zookeeper.put_secret("/few", &node.address().to_string(), "app:secret");
     let folder = Folder::new("secret");
     let file = folder.join("zk.txt");
     fs::write(&file, "app:secret\n").expect("ours to write");
-    let upstream = url(&zookeeper, "/few", "data");
+    let upstream = url(zookeeper, "/few", "data");
     let secret = format!("{upstream}&auth_file={}", file.display());
     let proxy = Proxy::start_before(&secret, &options(Driver::Epoll));
     assert_eq!(whoami(&proxy), "n0");
-    let proxy = Proxy::start_before(&upstream, &options(Driver::Epoll));
+    let mut options = options(Driver::Epoll);
+    options.limits.push("hold_max = \"2s\"".to_owned());
+    let proxy = Proxy::start_before(&upstream, &options);
     let refused = Wire::login(&proxy.target(), &Login::new("postgres", "postgres"));
     assert!(refused.is_err(), "nobody can be reached");
     assert!(proxy.log().contains("not allowed"), "{}", proxy.log());
@@ -312,25 +351,6 @@ fn nothing_changes_when_a_member_flickers_or_the_lead_is_taken_again() {
 }
 
 #[test]
-fn keeps_what_is_known_while_zookeeper_is_away() {
-    let stage = Stage::new(Driver::Epoll);
-    let mut took = None;
-    let done = stage.work_during(|| {
-        stage.zookeeper.crash();
-        thread::sleep(AWAY);
-        assert_eq!(whoami(&stage.proxy), "n0");
-        stage.assert_logged("cannot be asked");
-        stage.zookeeper.launch();
-        // It is followed again, however that was found out.
-        thread::sleep(Duration::from_secs(3));
-        stage.lead("n1");
-        took = Some(stage.assert_followed());
-    });
-    println!("(followed, drained) after {took:?}, {done} requests, 0 errors");
-    assert!(stage.proxy.log().contains("what was known stands"));
-}
-
-#[test]
 fn follows_again_when_its_session_has_expired() {
     let stage = Stage::new(Driver::Epoll);
     let mut took = None;
@@ -352,11 +372,11 @@ fn follows_again_when_its_session_has_expired() {
 #[test]
 fn keeps_the_last_nodes_when_a_list_is_garbage_or_empty() {
     let node = node("n0");
-    let zookeeper = Zookeeper::start();
+    let zookeeper = Zookeeper::shared();
     let good = format!("{{\"host\":\"127.0.0.1\",\"port\":{}}}", node.port());
     zookeeper.put("/list/good", &good);
     zookeeper.put("/list/bad", "\u{0}{{{");
-    let upstream = url(&zookeeper, "/list", "nerve");
+    let upstream = url(zookeeper, "/list", "nerve");
     let proxy = Proxy::start_before(&upstream, &options(Driver::Epoll));
     assert_eq!(whoami(&proxy), "n0");
     let is_logged = |text: &str| {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ impl Zookeeper {
             "clientPortAddress=127.0.0.1".to_owned(),
             "admin.enableServer=false".to_owned(),
             "maxClientCnxns=0".to_owned(),
+            // Twenty ticks would be the most otherwise, and Patroni wants more.
+            "maxSessionTimeout=60000".to_owned(),
         ];
         fs::write(folder.join("zoo.cfg"), lines.join("\n") + "\n").expect("ours to write");
         let zookeeper = Self {
@@ -53,6 +55,12 @@ impl Zookeeper {
         };
         zookeeper.launch();
         zookeeper
+    }
+
+    /// The one that the tests of one binary share. Tests that stop it start one of their own.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Zookeeper> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
     }
 
     /// Where it listens.
