@@ -52,6 +52,16 @@ fn tell_sweeper(line: &str) {
     writeln!(input, "{line}").expect("the sweeper lives as long as we do");
 }
 
+/// Has a process that is no child of ours, but was started for us, end with this one.
+pub fn watch_over(pid: u32) {
+    tell_sweeper(&format!("start {pid}"));
+}
+
+/// Such a process has ended.
+pub fn forget(pid: u32) {
+    tell_sweeper(&format!("ended {pid}"));
+}
+
 /// A folder that only this process uses; removed with everything in it.
 #[derive(Debug)]
 pub struct Folder {
@@ -309,7 +319,7 @@ pub fn give_away(path: &Path) {
 }
 
 /// Whether this process runs as root.
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
