@@ -79,3 +79,51 @@ impl<Q: Question> Source for Repeated<Q> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::source::channel;
+
+    /// Answers with a TTL of zero, but not the second and the third time.
+    struct Counted(Arc<AtomicU32>);
+
+    impl Question for Counted {
+        async fn ask(&mut self) -> Result<Found, SourceError> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                1 | 2 => Err(SourceError::NoAddress {
+                    host: "test".into(),
+                }),
+                _ => Ok(Found {
+                    ttl: Duration::ZERO,
+                    news: Vec::new(),
+                }),
+            }
+        }
+    }
+
+    #[test]
+    fn asks_no_more_often_than_it_may_and_says_trouble_once() {
+        let count = Arc::new(AtomicU32::new(0));
+        let asked = || count.load(Ordering::Relaxed);
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let (told, mut follower) = channel();
+            tokio::spawn(Repeated(Counted(count.clone())).follow(told));
+            sleep(TTL_MIN / 2).await;
+            assert_eq!(asked(), 1, "a TTL of zero is no invitation");
+            for times in 2..=4 {
+                follower.doubts().notify_one();
+                while asked() < times {
+                    sleep(DOUBTS_GAP / 10).await;
+                }
+            }
+            assert!(matches!(follower.next().await, Some(News::Trouble(_))));
+            let more = tokio::time::timeout(DOUBTS_GAP, follower.next()).await;
+            assert!(more.is_err(), "{more:?}");
+        });
+    }
+}
