@@ -156,7 +156,7 @@ impl Session {
                     false => CHANGES_GAP,
                 },
             };
-            sleep_until((began + gap).into()).await;
+            let_pass(gap, began, &mut watches).await;
         }
     }
 
@@ -212,6 +212,15 @@ impl Session {
             path,
             why: why.into(),
         }
+    }
+}
+
+/// Lets a gap between readings pass. What has changed does not wait for as long as doubts do: there
+/// are some all the time when a leader dies, and then everybody waits for the next one's name.
+async fn let_pass(gap: Duration, began: Instant, watches: &mut JoinSet<()>) {
+    tokio::select! {
+        () = sleep_until((began + gap).into()) => {}
+        Some(_) = watches.join_next() => sleep_until((began + CHANGES_GAP).into()).await,
     }
 }
 
@@ -351,5 +360,30 @@ fn znode(path: &str, data: Vec<u8>, stat: &Stat) -> Znode {
         data,
         created: stat.czxid.unsigned_abs(),
         modified: stat.mzxid.unsigned_abs(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_change_at_once_though_there_are_doubts() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let began = Instant::now();
+            let mut watches = JoinSet::new();
+            watches.spawn(sleep(CHANGES_GAP));
+            // One that does not fire.
+            watches.spawn(std::future::pending());
+            let_pass(Duration::from_secs(60), began, &mut watches).await;
+            assert!(began.elapsed() < Duration::from_secs(30));
+            let began = Instant::now();
+            let_pass(DOUBTS_GAP, began, &mut watches).await;
+            assert!(began.elapsed() >= DOUBTS_GAP, "nothing has changed");
+            let began = Instant::now();
+            let_pass(DOUBTS_GAP, began, &mut JoinSet::new()).await;
+            assert!(began.elapsed() >= DOUBTS_GAP, "nothing is watched");
+        });
     }
 }
