@@ -90,6 +90,7 @@ impl Patroni {
     /// Waits until one leads and the other has every write that is acknowledged.
     pub fn await_standby(&self) {
         let ready = wait_for(Duration::from_secs(120), || {
+            self.members.iter().for_each(Member::track);
             let leader = &self.members[self.leader()?];
             let cluster = leader.ask("/cluster")?;
             let words = ["\"sync_standby\"", "\"streaming\"", "\"leader\""];
@@ -99,7 +100,6 @@ impl Patroni {
                 .then_some(())
         });
         assert!(ready.is_some(), "no standby:\n{}", self.log());
-        self.members.iter().for_each(Member::track);
     }
 
     /// Has the other node take the lead, as an operator does, and waits until that is done.
@@ -116,11 +116,7 @@ impl Patroni {
 
     /// Kills a node and its Patroni at once, as a power cut would.
     pub fn kill(&self, place: usize) {
-        let member = &self.members[place];
-        member.track();
-        let process = member.process.lock().expect("no panic here").take();
-        drop(process.expect("it runs"));
-        member.kill_node();
+        self.members[place].kill();
     }
 
     /// Kills a node's first process and nothing else; Patroni starts it again.
@@ -213,21 +209,19 @@ impl Member {
         }
     }
 
-    /// Kills the node and nobody who looks after it.
-    fn kill_node(&self) {
-        let Some(pid) = self
-            .postmaster()
-            .filter(|&pid| is_of(pid, self.folder.path()))
-        else {
-            return;
-        };
-        // Stopped first, so that no child is started between listing and killing.
-        stop_all(pid);
-        for pid in descendants(pid).into_iter().chain([pid]) {
-            signal_pid(pid, libc::SIGKILL);
+    /// Kills the node and who looks after it.
+    fn kill(&self) {
+        // Patroni first: it would start the node again, by a process that outlives it.
+        let process = self.process.lock().expect("no panic here").take();
+        if let Some(process) = process {
+            kill_all(process.pid());
         }
+        // A postmaster may have been started that has not written its pid file yet.
+        let data = self.folder.join("data");
         let gone = wait_for(Duration::from_secs(10), || {
-            (!is_of(pid, self.folder.path())).then_some(())
+            let left = processes_with(&data);
+            left.iter().for_each(|&pid| kill_all(pid));
+            left.is_empty().then_some(())
         });
         assert!(gone.is_some(), "{} does not die", self.name);
     }
@@ -288,18 +282,31 @@ postgresql:
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // Patroni first: it would start the node again.
-        *self.process.lock().expect("no panic here") = None;
-        self.kill_node();
+        self.kill();
         let known = self.postmaster.lock().expect("no panic here").take();
         known.into_iter().for_each(forget);
     }
 }
 
-/// Whether a process is there, alive, and a PostgreSQL with its data in this folder.
-fn is_of(pid: u32, folder: &Path) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&line).contains(&*folder.to_string_lossy())
+/// Kills a process and all that it has started, at once.
+fn kill_all(pid: u32) {
+    // Stopped first, so that no child is started between listing and killing.
+    stop_all(pid);
+    for pid in descendants(pid).into_iter().chain([pid]) {
+        signal_pid(pid, libc::SIGKILL);
+    }
+}
+
+/// The processes in whose command line a path is.
+fn processes_with(path: &Path) -> Vec<u32> {
+    let path = path.to_string_lossy();
+    let listed = fs::read_dir("/proc").expect("/proc is there");
+    let pids = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let has_path = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&*path)
+    };
+    pids.filter(has_path).collect()
 }
 
 /// The Python that has Patroni, where everybody may read it.
